@@ -1,0 +1,80 @@
+/* Comm: what ranks say to each other. One process is one rank with one device.
+ *
+ * Two planes. The control plane carries small host values (flags, sums, errors, names) and is MPI, or
+ * nothing at all in a world of one. The data plane moves gradients and parameters: comm_mpi (host
+ * memory), comm_nccl (GPUs) or comm_single. Counts are elements, int64, split past INT_MAX; a count is never
+ * a number of bytes unless its name says so.
+ *
+ * Everything marked Collective must be called by all ranks in the same order; decide from the config or
+ * from a value all ranks share, never from a local one. comm.c is the only file here that knows what was
+ * compiled in. */
+#ifndef GPT_COMM_COMM_H
+#define GPT_COMM_COMM_H
+
+#include "base/err.h"
+#include "base/tensor.h"
+#include "kernels/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum { COMM_SINGLE, COMM_MPI, COMM_NCCL } CommKind;
+
+typedef struct CommOps CommOps; /* comm/comm_ops.h, private to comm/ */
+
+typedef struct {
+    const CommOps *ops;
+    CommKind kind;
+    int32_t rank, world;             /* 0 <= rank < world */
+    int32_t local_rank, local_world; /* among the ranks of this host */
+    char host[64];
+    void *impl;
+} Comm;
+
+/* ---- life ---------------------------------------------------------------------------------------- */
+
+/* Start the control plane. use_mpi false: a world of one, MPI is not touched. Collective. ERR_SYSTEM. */
+Err comm_open(Comm *comm, bool use_mpi);
+/* Choose the data plane for this device. ERR_SYSTEM, ERR_USAGE (asked for what was not built). Collective. */
+Err comm_bind(Comm *comm, Device *dev, CommKind kind);
+/* Leave together. Collective; never fails usefully. */
+void comm_close(Comm *comm);
+/* End the whole job at once with this exit code, when nothing can be agreed any more. Not collective. */
+void comm_abort(Comm *comm, int exit_code) __attribute__((noreturn));
+const char *comm_kind_name(CommKind kind);
+
+/* ---- control plane: host values; each is Collective and waits ------------------------------------- */
+
+Err comm_barrier(Comm *comm);
+/* value[i] = sum over ranks, the same bits on every rank (summed in rank order). n <= 64. */
+Err comm_sum_f64(Comm *comm, double *value, int32_t n);
+Err comm_max_i64(Comm *comm, int64_t *value, int32_t n);
+Err comm_broadcast_bytes(Comm *comm, void *bytes, size_t n_bytes, int32_t root);
+/* all (world * n_bytes) = every rank's `mine`, in rank order, on every rank. */
+Err comm_gather_bytes(Comm *comm, const void *mine, size_t n_bytes, void *all);
+/* OK when every rank passes OK. Else every rank gets an Err with the code and message of the lowest
+ * rank that failed (prefixed "rank R on HOST: " when the world is larger than one and the ranks did not all
+ * fail alike); `mine` is consumed. Called where a phase ends, so that nobody waits for a rank that left. */
+Err comm_agree(Comm *comm, Err mine);
+
+/* ---- data plane: device tensors; each is Collective ------------------------------------------------ */
+
+/* Each starts after all work queued on dev so far; results are for work queued after comm_wait.
+ * buf counts must be divisible by world for the last two. f32 sums are f32. */
+
+/* buf = sum over ranks, in place. */
+Err comm_all_reduce_sum(Comm *comm, Device *dev, Tensor buf);
+/* Own slice [rank * n / world, (rank + 1) * n / world) of buf = sum over ranks; the rest becomes undefined. */
+Err comm_reduce_scatter_sum(Comm *comm, Device *dev, Tensor buf);
+/* Every rank's own slice of buf reaches all ranks, in place. */
+Err comm_all_gather(Comm *comm, Device *dev, Tensor buf);
+/* Rank root's n_bytes per rank of host memory gather at `all` (world * n_bytes, only looked at on root). */
+Err comm_gather_host(Comm *comm, const void *mine, size_t n_bytes, void *all, int32_t root);
+/* Later work on dev waits for every collective started so far. */
+Err comm_wait(Comm *comm, Device *dev);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

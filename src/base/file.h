@@ -1,0 +1,83 @@
+/* Files: read by mapping, written so that a reader sees the old contents or the new, never a mixture.
+ *
+ * Every file operation of the program goes through here (one place to inject faults, one place that
+ * looks at every return code, close included). Paths are borrowed; nothing here follows a symbolic
+ * link for a temporary name, and nothing is ever written in place. */
+#ifndef GPT_BASE_FILE_H
+#define GPT_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { FILE_PATH_BYTES = 4096, FILE_BLOCK_BYTES = 1 << 20 };
+
+/* ---- paths --------------------------------------------------------------------------------------- */
+
+/* out (FILE_PATH_BYTES) = "dir/name". ERR_USAGE when it would not fit. */
+Err path_join(char *out, const char *dir, const char *name);
+bool path_exists(const char *path);
+bool path_is_dir(const char *path);
+
+/* Make `path` and its missing parents. ERR_WRITE names the one that failed. */
+Err dir_make(const char *path);
+/* Names in `path`, without "." and "..", sorted; *names is malloc'd, free with dir_list_free. */
+Err dir_list(const char *path, char ***names, int32_t *n_names);
+void dir_list_free(char **names, int32_t n_names);
+/* fsync a directory, so that the names in it survive a power loss. */
+Err dir_sync(const char *path);
+/* Remove a directory of plain files (the shape of a checkpoint); missing is not an error. */
+Err dir_remove(const char *path);
+/* rename(from, to), then fsync the parent of `to`. */
+Err path_rename(const char *from, const char *to);
+
+/* ---- reading ------------------------------------------------------------------------------------- */
+
+/* A read-only mapping of a whole file. Zero-initialised is closed. */
+typedef struct {
+    const uint8_t *data; /* NULL for an empty file */
+    size_t n_bytes;
+} FileMap;
+
+/* ERR_MISSING when it cannot be opened, with the reason. Not for pipes. */
+Err file_map(FileMap *map, const char *path);
+void file_unmap(FileMap *map);
+
+/* The whole of a small file as a NUL-terminated string; *text is malloc'd. ERR_DATA past max_bytes. */
+Err file_read_text(const char *path, size_t max_bytes, char **text, size_t *n_bytes);
+
+/* ---- writing ------------------------------------------------------------------------------------- */
+
+/* A buffered writer that remembers its first error and sums up what passes through: total bytes, and
+ * one XXH3-64 checksum for each FILE_BLOCK_BYTES of the file (the manifest of a checkpoint). */
+typedef struct FileWriter FileWriter;
+
+/* Create `path` (must not exist: O_EXCL | O_NOFOLLOW). ERR_WRITE. Release with file_close or file_abandon. */
+Err file_create(FileWriter **out, const char *path);
+Err file_write(FileWriter *w, const void *data, size_t n_bytes);
+/* Flush, fsync, close; each checked. Frees w whatever happens. `digest` may be NULL. */
+typedef struct {
+    size_t n_bytes;
+    int64_t n_blocks;
+    uint64_t *block_hash; /* malloc'd; file_digest_free */
+} FileDigest;
+Err file_close(FileWriter *w, FileDigest *digest);
+void file_abandon(FileWriter *w); /* close and delete the file; accepts NULL */
+void file_digest_free(FileDigest *digest);
+
+/* The digest of an existing file. */
+Err file_digest(const char *path, FileDigest *digest);
+
+/* Replace `path` by these bytes: temporary sibling, fsync, rename, fsync of the directory. */
+Err file_publish(const char *path, const void *data, size_t n_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

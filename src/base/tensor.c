@@ -1,0 +1,114 @@
+#include "base/tensor.h"
+
+#include <string.h>
+
+#include "base/check.h"
+
+size_t dtype_bytes(DType dtype)
+{
+    switch (dtype) {
+    case DTYPE_F64:
+        return 8;
+    case DTYPE_F32:
+    case DTYPE_I32:
+        return 4;
+    case DTYPE_BF16:
+    case DTYPE_F16:
+    case DTYPE_U16:
+        return 2;
+    case DTYPE_U8:
+        return 1;
+    }
+    ASSERT(false, "dtype %d", (int)dtype);
+    return 0;
+}
+
+const char *dtype_name(DType dtype)
+{
+    static const char *const NAMES[] = {
+        [DTYPE_F32] = "float32", [DTYPE_BF16] = "bfloat16", [DTYPE_F16] = "float16",
+        [DTYPE_F64] = "float64", [DTYPE_I32] = "int32",     [DTYPE_U16] = "uint16",
+        [DTYPE_U8] = "uint8",
+    };
+    return NAMES[dtype];
+}
+
+Tensor tensor_1d(void *data, DType dtype, int64_t n)
+{
+    return (Tensor){data, dtype, 1, {n, 1, 1, 1}};
+}
+
+Tensor tensor_2d(void *data, DType dtype, int64_t rows, int64_t cols)
+{
+    return (Tensor){data, dtype, 2, {rows, cols, 1, 1}};
+}
+
+Tensor tensor_3d(void *data, DType dtype, int64_t d0, int64_t d1, int64_t d2)
+{
+    return (Tensor){data, dtype, 3, {d0, d1, d2, 1}};
+}
+
+Tensor tensor_none(void)
+{
+    return (Tensor){NULL, DTYPE_F32, 1, {0, 1, 1, 1}};
+}
+
+bool tensor_present(Tensor t)
+{
+    return t.data != NULL;
+}
+
+int64_t tensor_count(Tensor t)
+{
+    return t.dim[0] * t.dim[1] * t.dim[2] * t.dim[3];
+}
+
+size_t tensor_bytes(Tensor t)
+{
+    return (size_t)tensor_count(t) * dtype_bytes(t.dtype);
+}
+
+static void *offset_data(Tensor t, int64_t elements)
+{
+    return t.data ? (char *)t.data + (size_t)elements * dtype_bytes(t.dtype) : NULL;
+}
+
+Tensor tensor_rows(Tensor t, int64_t begin, int64_t n)
+{
+    ASSERT(begin >= 0 && n >= 0 && begin + n <= t.dim[0], "rows %lld + %lld of %lld",
+           (long long)begin, (long long)n, (long long)t.dim[0]);
+    t.data = offset_data(t, begin * t.dim[1] * t.dim[2] * t.dim[3]);
+    t.dim[0] = n;
+    return t;
+}
+
+Tensor tensor_range(Tensor t, int64_t begin, int64_t n)
+{
+    ASSERT(begin >= 0 && n >= 0 && begin + n <= tensor_count(t), "range %lld + %lld of %lld",
+           (long long)begin, (long long)n, (long long)tensor_count(t));
+    return tensor_1d(offset_data(t, begin), t.dtype, n);
+}
+
+Tensor tensor_as_2d(Tensor t, int64_t rows, int64_t cols)
+{
+    ASSERT(rows * cols == tensor_count(t), "%lld x %lld of %lld", (long long)rows, (long long)cols,
+           (long long)tensor_count(t));
+    return tensor_2d(t.data, t.dtype, rows, cols);
+}
+
+uint16_t bf16_from_f32(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40); /* quiet NaN: rounding could carry it to infinity */
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+float bf16_to_f32(uint16_t bits)
+{
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}

@@ -1,0 +1,56 @@
+/* TokenFiles: token files seen as one long sequence of tokens, memory-mapped.
+ *
+ * Formats, told apart by their first bytes: nanoGPT's .bin (headerless little-endian uint16) and llm.c's shards
+ * (256 int32 header: 20240520, version 1, token count; then uint16). Files may be larger than 2 GiB. Contents
+ * are hostile: sizes are checked when opened, and each token before it is used. */
+#ifndef GPT_DATA_SHARDS_H
+#define GPT_DATA_SHARDS_H
+
+#include "base/err.h"
+#include "base/file.h"
+#include "config/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    char *path;
+    FileMap map;
+    const uint16_t *tokens; /* into map */
+    int64_t first, n_tokens; /* of this file within the sequence */
+} TokenFile;
+
+typedef struct {
+    TokenFile *file;
+    int32_t n_files;
+    int64_t n_tokens;
+} TokenFiles;
+
+/* spec: a file, a directory (all *.bin in it), or a glob; sorted by name. ERR_MISSING (nothing matches), ERR_DATA
+ * (empty, odd size, bad header, count and size disagree). Release with token_files_close. */
+Err token_files_open(TokenFiles *files, const char *spec);
+void token_files_close(TokenFiles *files);
+
+/* Every token of [begin, begin + n) is below vocab_size, else ERR_DATA names file, position and token. */
+Err token_files_check(const TokenFiles *files, int64_t begin, int64_t n, int64_t vocab_size);
+
+/* out[0..n) = tokens [begin, begin + n) of the sequence; crosses file borders. Bounds are the caller's. */
+void token_files_read(const TokenFiles *files, int64_t begin, int64_t n, int32_t *out);
+
+/* The two sequences of a data set and its tokenizer file. */
+typedef struct {
+    TokenFiles train, val;
+    char meta_path[FILE_PATH_BYTES]; /* meta.json, or "" when there is none */
+    int64_t vocab_size;              /* from meta.json; CONFIG_AUTO when unknown */
+} Dataset;
+
+/* cfg->data.dataset is a name under data_dir, or a path: a directory with train.bin and val.bin (nanoGPT) or
+ * *train*.bin and *val*.bin (llm.c shards), or a glob over such files. ERR_MISSING says what was looked for. */
+Err dataset_open(Dataset *set, const Config *cfg);
+void dataset_close(Dataset *set);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

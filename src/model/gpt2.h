@@ -1,0 +1,92 @@
+/* GPT2: the model as views into flat memory, and its forward and backward passes.
+ *
+ * forward.c reads like the paper, backward.c is its mirror; both are written once for every device. The
+ * model knows no rank. Memory comes from gpt2_layout: run on a measuring arena it is the plan, run on real
+ * memory it carves (base/arena.h). Nothing here allocates device memory. */
+#ifndef GPT_MODEL_GPT2_H
+#define GPT_MODEL_GPT2_H
+
+#include "base/arena.h"
+#include "model/layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What is kept from forward for backward, per layer; the rest is recomputed. Results are the same bits. */
+typedef enum { RECOMPUTE_NONE, RECOMPUTE_GELU_LN } Recompute;
+
+/* How much a GPT2 is built for. */
+typedef struct {
+    int64_t micro_batch; /* B: sequences at once */
+    int64_t n_tokens;    /* T <= block_size */
+    int64_t head_chunk;  /* rows of logits held at once, <= B*T */
+    DType dtype;         /* of parameters and activations */
+    Recompute recompute;
+    bool training; /* false: no gradients, one layer's activations */
+} GptShape;
+
+typedef struct {
+    Tensor ln_1_w, ln_1_b, attn_w, attn_b, attn_proj_w, attn_proj_b;
+    Tensor ln_2_w, ln_2_b, fc_w, fc_b, fc_proj_w, fc_proj_b;
+} BlockTensors; /* biases are tensor_none() when bias is off */
+
+typedef struct {
+    Tensor wte, wpe, ln_f_w, ln_f_b;
+    BlockTensors *block; /* [n_layer] */
+} GptTensors;
+
+typedef struct GptActs GptActs; /* forward.c's and backward.c's buffers: model/acts.h */
+
+typedef struct {
+    GptDims dims;
+    GptShape shape;
+    const Layout *layout; /* borrowed */
+    Tensor params;        /* (layout->count) shape.dtype */
+    Tensor grads;         /* (layout->count) f32; none when not training */
+    GptTensors param, grad; /* views into the two */
+    Tensor loss_total;    /* (1) f64, accumulated by gpt2_loss and gpt2_backward; the caller zeroes it */
+    GptActs *acts;
+} GPT2;
+
+/* One micro-batch on the device. */
+typedef struct {
+    Tensor tokens, targets; /* (B,T) i32; a target of -1 is ignored. B, T at most the shape's */
+    int64_t first_sample;   /* global index of row 0; rows are consecutive samples. Keys dropout */
+    uint64_t seed;          /* of dropout */
+    bool training;          /* dropout acts */
+} GptBatch;
+
+/* Host-side tables only (malloc); gpt2_close frees them. `layout` must outlive the model. */
+Err gpt2_open(GPT2 *m, const GptDims *dims, const GptShape *shape, const Layout *layout);
+void gpt2_close(GPT2 *m);
+/* Lay out parameters, gradients, activations, head and scratch. May be called again on another arena. */
+void gpt2_layout(GPT2 *m, Arena *arena);
+
+/* nanoGPT's initial parameters: N(0, 0.02), c_proj weights N(0, 0.02 / sqrt(2 L)), biases 0, LayerNorm 1 and 0;
+ * padded rows 0. A function of (seed, tensor, element) only: the same for every world and device.
+ * Values of tensor `index` in float32, count = param_count; for the optimizer's master copy too. */
+void gpt2_init_tensor(const GptDims *dims, const Param *p, int32_t index, uint64_t seed,
+                      float *values);
+/* Fill m->params so, through a host buffer of the largest tensor. ERR_SYSTEM. */
+Err gpt2_init_params(GPT2 *m, Device *dev, uint64_t seed);
+
+/* Embedding, blocks, final LayerNorm. Keeps what backward needs. */
+void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch);
+/* After forward: loss_total += scale * sum of the losses. No gradients. */
+void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale);
+
+/* bucket's gradients are final (all work queued); called once per bucket in each backward, wpe and wte last. */
+typedef void GradReadyFn(void *arg, int32_t bucket);
+/* After forward: loss_total += scale * sum of the losses, and m->grads += the gradient of that. scale is
+ * 1 / (tokens of the whole step), never a mean of means. ready may be NULL. */
+void gpt2_backward(GPT2 *m, Device *dev, const GptBatch *batch, double scale, GradReadyFn *ready,
+                   void *arg);
+
+/* After forward: logits of one row (b, t) in float32 to host memory (vocab_size). For sampling. Waits. */
+Err gpt2_logits(GPT2 *m, Device *dev, const GptBatch *batch, int64_t b, int64_t t, float *logits);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,18 @@
+/* Evaluation: the mean loss on fixed windows of a token sequence, shared over ranks. */
+#ifndef GPT_TRAIN_EVAL_H
+#define GPT_TRAIN_EVAL_H
+
+#include "train/trainer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* *loss = mean over eval_iters * batch_size windows (fewer when the files are short) of loader's files. The same
+ * windows at every evaluation and on any number of ranks; dropout off. Collective. */
+Err eval_loss(Trainer *t, const Loader *loader, double *loss);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
