@@ -1,4 +1,5 @@
-/* Files: read by mapping, written so that a reader sees the old contents or the new, never a mixture.
+/* Files: read by mapping, written so that a reader sees the old contents or the new, never a
+ * mixture.
  *
  * Every file operation of the program goes through here (one place to inject faults, one place that
  * looks at every return code, close included). Paths are borrowed; nothing here follows a symbolic
@@ -18,7 +19,8 @@ extern "C" {
 
 enum { FILE_PATH_BYTES = 4096, FILE_BLOCK_BYTES = 1 << 20 };
 
-/* ---- paths --------------------------------------------------------------------------------------- */
+/* ---- paths
+ * --------------------------------------------------------------------------------------- */
 
 /* out (FILE_PATH_BYTES) = "dir/name". ERR_USAGE when it would not fit. */
 Err path_join(char *out, const char *dir, const char *name);
@@ -36,8 +38,12 @@ Err dir_sync(const char *path);
 Err dir_remove(const char *path);
 /* rename(from, to), then fsync the parent of `to`. */
 Err path_rename(const char *from, const char *to);
+/* out (FILE_PATH_BYTES) = a sibling of `path` named ".<16 random hex digits>.tmp": no two ranks or
+ * runs get the same one. Creates nothing. */
+Err path_temporary(char *out, const char *path);
 
-/* ---- reading ------------------------------------------------------------------------------------- */
+/* ---- reading
+ * ------------------------------------------------------------------------------------- */
 
 /* A read-only mapping of a whole file. Zero-initialised is closed. */
 typedef struct {
@@ -45,28 +51,34 @@ typedef struct {
     size_t n_bytes;
 } FileMap;
 
-/* ERR_MISSING when it cannot be opened, with the reason. Not for pipes. */
+/* ERR_MISSING when it cannot be opened or is no regular file, with the reason. The file must not
+ * shrink while it is mapped. */
 Err file_map(FileMap *map, const char *path);
 void file_unmap(FileMap *map);
 
-/* The whole of a small file as a NUL-terminated string; *text is malloc'd. ERR_DATA past max_bytes. */
+/* The whole of a small file (or pipe) as a NUL-terminated string; *text is malloc'd; n_bytes may be
+ * NULL. ERR_MISSING when it cannot be read, ERR_DATA past max_bytes. */
 Err file_read_text(const char *path, size_t max_bytes, char **text, size_t *n_bytes);
 
-/* ---- writing ------------------------------------------------------------------------------------- */
+/* ---- writing
+ * ------------------------------------------------------------------------------------- */
 
-/* A buffered writer that remembers its first error and sums up what passes through: total bytes, and
- * one XXH3-64 checksum for each FILE_BLOCK_BYTES of the file (the manifest of a checkpoint). */
+/* A buffered writer that remembers its first error and sums up what passes through: total bytes,
+ * and one XXH3-64 checksum for each FILE_BLOCK_BYTES of the file (the manifest of a checkpoint). */
 typedef struct FileWriter FileWriter;
 
-/* Create `path` (must not exist: O_EXCL | O_NOFOLLOW). ERR_WRITE. Release with file_close or file_abandon. */
+/* Create `path` (must not exist: O_EXCL | O_NOFOLLOW). ERR_WRITE. Release with file_close or
+ * file_abandon. */
 Err file_create(FileWriter **out, const char *path);
 Err file_write(FileWriter *w, const void *data, size_t n_bytes);
-/* Flush, fsync, close; each checked. Frees w whatever happens. `digest` may be NULL. */
 typedef struct {
     size_t n_bytes;
-    int64_t n_blocks;
+    int64_t n_blocks;     /* the last one may be short; 0 for an empty file */
     uint64_t *block_hash; /* malloc'd; file_digest_free */
 } FileDigest;
+
+/* Flush, fsync, close; each checked. Frees w whatever happens, and deletes the file when any of
+ * them (or an earlier file_write) failed. `digest` may be NULL. */
 Err file_close(FileWriter *w, FileDigest *digest);
 void file_abandon(FileWriter *w); /* close and delete the file; accepts NULL */
 void file_digest_free(FileDigest *digest);
