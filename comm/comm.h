@@ -71,6 +71,9 @@ Err comm_reduce_scatter_sum(Comm *comm, Device *dev, Tensor buf);
 Err comm_all_gather(Comm *comm, Device *dev, Tensor buf);
 /* Rank root's n_bytes per rank of host memory gather at `all` (world * n_bytes, only looked at on root). */
 Err comm_gather_host(Comm *comm, const void *mine, size_t n_bytes, void *all, int32_t root);
+/* n_bytes of host memory at `bytes` on rank `from` reach `bytes` on rank `to`; waits. The others, and from = to,
+ * do nothing, so that a loop over ranges and their owners can call it on every rank. n_bytes may pass INT_MAX. */
+Err comm_send_host(Comm *comm, void *bytes, size_t n_bytes, int32_t from, int32_t to);
 /* Later work on dev waits for every collective started so far. */
 Err comm_wait(Comm *comm, Device *dev);
 
