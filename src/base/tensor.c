@@ -112,3 +112,42 @@ float bf16_to_f32(uint16_t bits)
     memcpy(&value, &wide, sizeof value);
     return value;
 }
+
+uint16_t f16_from_f32(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u)
+        return (uint16_t)(sign | 0x7e00u);
+    if (magnitude >= 0x47800000u) /* 65536 */
+        return (uint16_t)(sign | 0x7c00u);
+    if (magnitude < 0x38800000u) { /* 2^-14: subnormal, units of 2^-24 */
+        float shifted;
+        memcpy(&shifted, &magnitude, sizeof shifted);
+        shifted += 0.5f; /* an ulp of 0.5 is 2^-24 */
+        memcpy(&bits, &shifted, sizeof bits);
+        return (uint16_t)(sign | (bits - 0x3f000000u));
+    }
+    magnitude +=
+        0xfffu + (magnitude >> 13 & 1); /* a carry may reach the exponent: that is infinity */
+    return (uint16_t)(sign | ((magnitude - 0x38000000u) >> 13));
+}
+
+float f16_to_f32(uint16_t bits)
+{
+    uint32_t sign = (uint32_t)(bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
+    uint32_t wide;
+    float value;
+    if (magnitude < 0x400u) { /* zero and subnormals */
+        value = (float)magnitude * 0x1p-24f;
+        memcpy(&wide, &value, sizeof wide);
+    } else if (magnitude >= 0x7c00u) {
+        wide = 0x7f800000u | (magnitude & 0x3ffu) << 13;
+    } else {
+        wide = (magnitude << 13) + 0x38000000u;
+    }
+    wide |= sign;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}

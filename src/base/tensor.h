@@ -47,6 +47,9 @@ Tensor tensor_as_2d(Tensor t, int64_t rows, int64_t cols);
 /* bf16 is the upper half of a float32; rounding is to nearest even, NaN stays NaN. */
 uint16_t bf16_from_f32(float value);
 float bf16_to_f32(uint16_t bits);
+/* IEEE binary16, the same rounding; past 65504 it becomes infinity, below 2^-24 zero. */
+uint16_t f16_from_f32(float value);
+float f16_to_f32(uint16_t bits);
 
 #ifdef __cplusplus
 }
