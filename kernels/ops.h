@@ -145,8 +145,8 @@ typedef struct {
     Tensor master; /* f32, updated; tensor_none() when param is f32 and is its own master */
     Tensor m, v;   /* f32, updated: exp_avg, exp_avg_sq */
     Tensor grad;   /* f32 */
-    float grad_scale; /* multiplies grad: the clipping factor */
-    float lr, beta1, beta2, eps, weight_decay;
+    double grad_scale; /* multiplies grad: the clipping factor */
+    double lr, beta1, beta2, eps, weight_decay; /* double, as in torch: 1 - beta2 is exact enough */
     int64_t step; /* 1 for the first update: bias corrections 1 - beta^step */
 } AdamwArgs;
 void op_adamw(Device *dev, const AdamwArgs *args);
