@@ -93,7 +93,7 @@ void op_linear_backward_weight(Device *dev, Tensor dw, Tensor db, Tensor x, Tens
 /* y = gelu(x), any shape. tanh: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as OpenAI's; erf: exact, as
  * nanoGPT's. Hendrycks and Gimpel 2016. */
 void op_gelu_forward(Device *dev, Tensor y, Tensor x, GeluKind kind);
-/* dx = dy * gelu'(x); dx may be dy. y = gelu(x) again, bit for bit as forward gave it; optional. */
+/* dx = dy * gelu'(x); dx may be dy. y = gelu(x) again, bit for bit as forward gave it; optional, may be x. */
 void op_gelu_backward(Device *dev, Tensor dx, Tensor y, Tensor dy, Tensor x, GeluKind kind);
 
 /* ---- causal self-attention (Vaswani et al. 2017; blocks as in Dao et al. 2022) --------------------- */

@@ -1,0 +1,98 @@
+/* The forward pass. One block, as in GPT-2 (pre-norm; Radford et al. 2019, section 2.3):
+ *
+ *     x = x + proj(attention(qkv(ln_1(x))))
+ *     x = x + proj(gelu(fc(ln_2(x))))
+ *
+ * The residual sum and the LayerNorm after it are one op, so a sublayer starts with its normalised
+ * input and ends by making the next sublayer's. */
+#include "base/check.h"
+#include "model/acts.h"
+
+static void check_batch(const GPT2 *m, const GptBatch *batch)
+{
+    int64_t B = batch->tokens.dim[0], T = batch->tokens.dim[1];
+    ASSERT(T <= m->shape.n_tokens && B <= m->shape.micro_batch, "batch (%lld,%lld) of (%lld,%lld)",
+           (long long)B, (long long)T, (long long)m->shape.micro_batch,
+           (long long)m->shape.n_tokens);
+}
+
+/* next.x = x + delta; next.y = LayerNorm(next.x) */
+static void add_and_norm(Device *dev, NormActs next, Tensor x, Tensor delta)
+{
+    op_residual_layernorm_forward(dev, next.y, next.mean, next.rstd, next.x, x, delta, next.w,
+                                  next.b);
+}
+
+static void embed(GPT2 *m, Device *dev, const GptBatch *batch)
+{
+    NormActs first = acts_norm(m, batch, 0);
+    op_embedding_forward(dev, first.x, batch->tokens, m->param.wte, m->param.wpe);
+    op_dropout(dev, first.x, first.x, acts_dropout(m, batch, 0, DROP_EMBEDDING));
+    op_layernorm_forward(dev, first.y, first.mean, first.rstd, first.x, first.w, first.b);
+}
+
+static void attention(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
+{
+    const BlockTensors *w = &m->param.block[layer];
+    BlockActs a = acts_block(m, batch, layer);
+    NormActs ln_1 = acts_norm(m, batch, 2 * layer), ln_2 = acts_norm(m, batch, 2 * layer + 1);
+    Tensor out = acts_scratch(m->acts->branch, batch, m->dims.n_embd);
+
+    op_linear_forward(dev, a.qkv, ln_1.y, w->attn_w, w->attn_b);
+    op_attention_forward(dev, a.att, a.lse, a.qkv, acts_dropout(m, batch, layer, DROP_ATTENTION));
+    op_linear_forward(dev, out, a.att, w->attn_proj_w, w->attn_proj_b);
+    op_dropout(dev, out, out, acts_dropout(m, batch, layer, DROP_ATTN_PROJ));
+    add_and_norm(dev, ln_2, ln_1.x, out);
+}
+
+static void mlp(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
+{
+    const BlockTensors *w = &m->param.block[layer];
+    BlockActs a = acts_block(m, batch, layer);
+    NormActs ln_2 = acts_norm(m, batch, 2 * layer + 1), next = acts_norm(m, batch, 2 * layer + 2);
+    Tensor out = acts_scratch(m->acts->branch, batch, m->dims.n_embd);
+
+    op_linear_forward(dev, a.fc, ln_2.y, w->fc_w, w->fc_b);
+    op_gelu_forward(dev, a.gelu, a.fc, m->dims.gelu);
+    op_linear_forward(dev, out, a.gelu, w->fc_proj_w, w->fc_proj_b);
+    op_dropout(dev, out, out, acts_dropout(m, batch, layer, DROP_FC_PROJ));
+    add_and_norm(dev, next, ln_2.x, out);
+}
+
+void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch)
+{
+    check_batch(m, batch);
+    embed(m, dev, batch);
+    for (int32_t layer = 0; layer < m->dims.n_layer; layer++) {
+        attention(m, dev, batch, layer);
+        mlp(m, dev, batch, layer);
+    }
+}
+
+/* The logits are never (N,V): the head works on head_chunk rows at a time. */
+void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale)
+{
+    const GptActs *a = m->acts;
+    NormActs ln_f = acts_norm(m, batch, 2 * m->dims.n_layer);
+    int64_t N = batch_rows(batch), chunk = m->shape.head_chunk;
+    for (int64_t row = 0; row < N; row += chunk) {
+        int64_t n = N - row < chunk ? N - row : chunk;
+        Tensor logits = tensor_rows(a->logits, 0, n);
+        op_head_forward(dev, logits, tensor_rows(ln_f.y, row, n), m->param.wte);
+        op_cross_entropy_forward(dev, tensor_range(a->losses, row, n), logits,
+                                 tensor_range(batch->targets, row, n), m->dims.vocab_size);
+    }
+    op_add_sum(dev, m->loss_total, tensor_range(a->losses, 0, N), scale);
+}
+
+Err gpt2_logits(GPT2 *m, Device *dev, const GptBatch *batch, int64_t b, int64_t t, float *logits)
+{
+    const GptActs *a = m->acts;
+    NormActs ln_f = acts_norm(m, batch, 2 * m->dims.n_layer);
+    Tensor row = tensor_rows(ln_f.y, b * batch->tokens.dim[1] + t, 1);
+    Tensor stored = tensor_rows(a->logits, 0, 1);
+    op_head_forward(dev, stored, row, m->param.wte);
+    op_convert(dev, a->logits_row, tensor_range(stored, 0, m->dims.vocab_padded));
+    device_download(dev, logits, tensor_range(a->logits_row, 0, m->dims.vocab_size));
+    return device_sync(dev);
+}
