@@ -1,20 +1,23 @@
 /* GptActs: what forward keeps for backward, and the scratch of both. Private to src/model.
  *
- * The residual stream takes 2 L + 1 values: value 2 l enters the attention of block l, value 2 l +
- * 1 its MLP, and value 2 L is what the head sees. Each is normalised: by ln_1, ln_2, and ln_f. So
- * "norm i" is LayerNorm number i with its input, i = 0 ... 2 L.
+ * The residual stream takes 2 L + 1 values: value 2 l enters the attention of block l, value
+ * 2 l + 1 its MLP, and value 2 L is what the head sees. Each is normalised: by ln_1, ln_2, and
+ * ln_f. So "norm i" is LayerNorm number i together with its input, i = 0 ... 2 L.
  *
  * There is one region per kind of activation with a slice per layer (one slice in all when not
- * training). A micro-batch smaller than the shape uses the first rows of each slice. Buffers serve
- * twice where lives do not overlap; every such reuse is written here:
+ * training). A micro-batch smaller than the shape uses the first rows of each slice. Buffers
+ * serve twice where lives do not overlap; every such reuse is written here:
  *
- *     branch         (N,C)   forward: a sublayer's output; backward: the gradient of the residual
- * stream norm_shared    (N,C)   LayerNorm outputs that are not kept; ln_f's output and, in place,
- * its gradient; in backward the outputs again, and a masked gradient (dropout) wide (N,4C) forward:
- * gelu's output when not kept; backward: dgelu, dfc, then dqkv logits                 lies over
- * wide: the head and a block are never at work together residual 2 L   (N,C)   after ln_f's
- * backward: gradients of one sublayer's (N,C) inputs fc             (N,4C)  backward under
- * RECOMPUTE_GELU_LN: gelu's output again
+ *     branch        (N,C)   forward: a sublayer's output before it is added
+ *                           backward: the gradient of the residual stream
+ *     norm_shared   (N,C)   forward: LayerNorm outputs that are not kept; last, ln_f's
+ *                           backward: its gradient, in place; then those outputs again, and
+ *                           masked gradients (dropout)
+ *     wide          (N,4C)  forward: gelu's output when it is not kept
+ *                           backward: dgelu, dfc, then dqkv
+ *     logits                lies over wide: the head and a block are never at work together
+ *     residual 2 L  (N,C)   after ln_f's backward: gradients of a sublayer's (N,C) inputs
+ *     fc            (N,4C)  backward under RECOMPUTE_GELU_LN: gelu's output again
  *
  * With RECOMPUTE_GELU_LN that is 10 L + 7 buffers of (N,C) beside statistics and logits. */
 #ifndef GPT_MODEL_ACTS_H

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/rng.h"
@@ -272,14 +273,12 @@ void gpt2_init_tensor(const GptDims *dims, const Param *p, int32_t index, uint64
 /* Round in place, from the front: no value is overwritten before it is read. */
 static void round_to(DType dtype, float *values, int64_t n)
 {
-    ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_BF16, "parameters in %s", dtype_name(dtype));
     if (dtype == DTYPE_F32)
         return;
     char *out = (char *)values;
     for (int64_t i = 0; i < n; i++) {
-        uint16_t bits = bf16_from_f32(values[i]);
-        out[2 * i] = (char)(bits & 0xff);
-        out[2 * i + 1] = (char)(bits >> 8);
+        uint16_t bits = dtype == DTYPE_BF16 ? bf16_from_f32(values[i]) : f16_from_f32(values[i]);
+        memcpy(out + 2 * i, &bits, sizeof bits);
     }
 }
 
