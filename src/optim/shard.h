@@ -28,7 +28,8 @@ typedef struct {
     Segment *segment; /* ascending in flat order; owned */
 } Shard;
 
-/* The smallest pad for which every bucket cuts into `world` slices of whole 64-element lines. */
+/* The smallest multiple of 128 for which every bucket cuts into `world` slices of whole 64-element lines:
+ * layout_make's pad_elements. */
 int64_t shard_pad_elements(int32_t world);
 
 /* rank 0 of a world of 1 owns everything (zero_stage 0). ERR_SYSTEM when malloc fails. */

@@ -1,0 +1,263 @@
+#include "comm/comm.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "comm/comm_ops.h"
+
+/* ---- life
+ * ------------------------------------------------------------------------------------------ */
+
+static void name_host(Comm *comm)
+{
+    if (gethostname(comm->host, sizeof comm->host) != 0)
+        snprintf(comm->host, sizeof comm->host, "unknown");
+    comm->host[sizeof comm->host - 1] = '\0';
+}
+
+static Err make_scratch(Comm *comm)
+{
+    if (comm->world == 1)
+        return OK;
+    comm->gathered = calloc((size_t)comm->world, COMM_MAX_SCALARS * sizeof *comm->gathered);
+    if (!comm->gathered)
+        FAIL(ERR_SYSTEM, "out of memory for the sums of %d ranks", comm->world);
+    return OK;
+}
+
+Err comm_open(Comm *comm, bool use_mpi)
+{
+    *comm = (Comm){.world = 1, .local_world = 1, .max_count = INT_MAX};
+    name_host(comm);
+    if (!use_mpi) {
+        comm->control = &COMM_SINGLE_CONTROL;
+        return OK;
+    }
+    TRY(comm_mpi_open(comm));
+    return comm_agree(comm, make_scratch(comm));
+}
+
+static Err choose_ops(Comm *comm, const Device *dev, CommKind kind)
+{
+    if (kind == COMM_NCCL)
+        FAIL(ERR_USAGE, "comm = nccl: this program was built without NCCL; use comm = mpi");
+    if (comm->world == 1) {
+        comm->ops = &COMM_SINGLE_OPS;
+        comm->kind = COMM_SINGLE;
+        return OK;
+    }
+    if (kind == COMM_SINGLE)
+        FAIL(ERR_USAGE, "%d ranks cannot train together without communication; use comm = mpi",
+             comm->world);
+    if (dev->kind != DEVICE_CPU)
+        FAIL(ERR_USAGE,
+             "comm = mpi moves host memory only and cannot reach device = %s; "
+             "use device = cpu",
+             device_kind_name(dev->kind));
+    comm->ops = &COMM_MPI_OPS;
+    comm->kind = COMM_MPI;
+    return OK;
+}
+
+Err comm_bind(Comm *comm, Device *dev, CommKind kind)
+{
+    Err err = comm_agree(comm, choose_ops(comm, dev, kind));
+    if (err)
+        comm->ops = NULL;
+    return err;
+}
+
+void comm_close(Comm *comm)
+{
+    free(comm->gathered);
+    if (comm->control)
+        comm->control->close(comm);
+    *comm = (Comm){0};
+}
+
+void comm_abort(Comm *comm, int exit_code)
+{
+    if (comm->control)
+        comm->control->abort(comm, exit_code);
+    _exit(exit_code);
+}
+
+const char *comm_kind_name(CommKind kind)
+{
+    static const char *const NAMES[] = {
+        [COMM_SINGLE] = "single", [COMM_MPI] = "mpi", [COMM_NCCL] = "nccl"};
+    ASSERT(kind >= COMM_SINGLE && kind <= COMM_NCCL, "kind %d", (int)kind);
+    return NAMES[kind];
+}
+
+void comm_print_versions(FILE *out)
+{
+    comm_mpi_print_version(out);
+    fprintf(out, "NCCL: not built in\n");
+}
+
+/* ---- control plane
+ * --------------------------------------------------------------------------------- */
+
+static void check_rank(const Comm *comm, int32_t rank)
+{
+    ASSERT(rank >= 0 && rank < comm->world, "rank %d of %d", rank, comm->world);
+}
+
+Err comm_barrier(Comm *comm)
+{
+    return comm->control->barrier(comm);
+}
+
+Err comm_sum_f64(Comm *comm, double *value, int32_t n)
+{
+    ASSERT(n >= 0 && n <= COMM_MAX_SCALARS, "%d values", n);
+    if (comm->world == 1)
+        return OK;
+    /* Not an all-reduce: MPI does not promise that those give every rank the same bits. */
+    TRY(comm_gather_bytes(comm, value, (size_t)n * sizeof *value, comm->gathered));
+    for (int32_t i = 0; i < n; i++) {
+        double sum = comm->gathered[i];
+        for (int32_t rank = 1; rank < comm->world; rank++)
+            sum += comm->gathered[(int64_t)rank * n + i];
+        value[i] = sum;
+    }
+    return OK;
+}
+
+Err comm_max_i64(Comm *comm, int64_t *value, int32_t n)
+{
+    ASSERT(n >= 0 && n <= COMM_MAX_SCALARS, "%d values", n);
+    return comm->control->max_i64(comm, value, n);
+}
+
+Err comm_broadcast_bytes(Comm *comm, void *bytes, size_t n_bytes, int32_t root)
+{
+    check_rank(comm, root);
+    return comm->control->broadcast(comm, bytes, n_bytes, root);
+}
+
+Err comm_gather_bytes(Comm *comm, const void *mine, size_t n_bytes, void *all)
+{
+    return comm->control->gather(comm, mine, n_bytes, all, COMM_ALL_RANKS);
+}
+
+Err comm_gather_host(Comm *comm, const void *mine, size_t n_bytes, void *all, int32_t root)
+{
+    check_rank(comm, root);
+    return comm->control->gather(comm, mine, n_bytes, comm->rank == root ? all : NULL, root);
+}
+
+Err comm_send_host(Comm *comm, void *bytes, size_t n_bytes, int32_t from, int32_t to)
+{
+    check_rank(comm, from);
+    check_rank(comm, to);
+    return comm->control->send(comm, bytes, n_bytes, from, to);
+}
+
+/* What a failing rank tells the others. */
+typedef struct {
+    int32_t code;
+    char host[sizeof((Comm *)0)->host];
+    char message[1024];
+} Report;
+
+static Report report_of(const Comm *comm, Err err)
+{
+    Report report = {.code = (int32_t)err_code(err)};
+    memcpy(report.host, comm->host, sizeof report.host);
+    snprintf(report.message, sizeof report.message, "%s", err_message(err));
+    return report;
+}
+
+/* *rank = the lowest one with an error, world when there is none. */
+static Err find_failed_rank(Comm *comm, Err mine, int32_t *rank)
+{
+    int64_t first = mine ? -comm->rank : -comm->world; /* the largest of the negatives */
+    TRY(comm_max_i64(comm, &first, 1));
+    *rank = (int32_t)-first;
+    return OK;
+}
+
+/* Every rank learns the report of rank `from`, and whether all ranks would have said the same. */
+static Err spread_report(Comm *comm, Report *report, int32_t from, bool *alike)
+{
+    const Report mine = *report;
+    TRY(comm_broadcast_bytes(comm, report, sizeof *report, from));
+    int64_t differs = mine.code != report->code || strcmp(mine.message, report->message) != 0;
+    TRY(comm_max_i64(comm, &differs, 1));
+    *alike = !differs;
+    return OK;
+}
+
+static Err agree_over_ranks(Comm *comm, Err mine, Report *report, int32_t *from, bool *alike)
+{
+    TRY(find_failed_rank(comm, mine, from));
+    if (*from == comm->world)
+        return OK;
+    *report = report_of(comm, mine);
+    return spread_report(comm, report, *from, alike);
+}
+
+Err comm_agree(Comm *comm, Err mine)
+{
+    Report report;
+    int32_t from = 0;
+    bool alike = true;
+    if (comm->world == 1)
+        return mine;
+    Err trouble = agree_over_ranks(comm, mine, &report, &from, &alike);
+    if (trouble)
+        return err_first(mine, trouble);
+    if (from == comm->world)
+        return OK;
+    if (from != comm->rank) { /* the rank it comes from keeps its own, with its trail */
+        err_free(mine);
+        mine = ERR_NEW((ErrCode)report.code, "%s", report.message);
+    }
+    return alike ? mine : err_prefix(mine, "rank %d on %s", from, report.host);
+}
+
+/* ---- data plane
+ * ------------------------------------------------------------------------------------ */
+
+static void check_sum(const Comm *comm, Tensor buf)
+{
+    ASSERT(comm->ops, "comm_bind has not been called");
+    ASSERT(buf.dtype == DTYPE_F32 || buf.dtype == DTYPE_F64, "sum of %s", dtype_name(buf.dtype));
+}
+
+static void check_slices(const Comm *comm, Tensor buf)
+{
+    ASSERT(comm->ops, "comm_bind has not been called");
+    ASSERT(tensor_count(buf) % comm->world == 0, "%lld elements over %d ranks",
+           (long long)tensor_count(buf), comm->world);
+}
+
+Err comm_all_reduce_sum(Comm *comm, Device *dev, Tensor buf)
+{
+    check_sum(comm, buf);
+    return comm->ops->all_reduce_sum(comm, dev, buf);
+}
+
+Err comm_reduce_scatter_sum(Comm *comm, Device *dev, Tensor buf)
+{
+    check_sum(comm, buf);
+    check_slices(comm, buf);
+    return comm->ops->reduce_scatter_sum(comm, dev, buf);
+}
+
+Err comm_all_gather(Comm *comm, Device *dev, Tensor buf)
+{
+    check_slices(comm, buf);
+    return comm->ops->all_gather(comm, dev, buf);
+}
+
+Err comm_wait(Comm *comm, Device *dev)
+{
+    ASSERT(comm->ops, "comm_bind has not been called");
+    return comm->ops->wait(comm, dev);
+}

@@ -1,0 +1,47 @@
+/* What a control plane and a data plane must provide. Private to comm/.
+ *
+ * comm.c checks arguments once and calls these; so they may rely on a world larger than one where
+ * the table is MPI's, on counts that divide, and on ranks in range. All but `abort` are Collective
+ * and have the contract of the function of the same name in comm.h. */
+#ifndef GPT_COMM_COMM_OPS_H
+#define GPT_COMM_COMM_OPS_H
+
+#include "comm/comm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { COMM_ALL_RANKS = -1 }; /* as the root of a gather: everybody gets everything */
+
+struct CommControl {
+    Err (*barrier)(Comm *comm);
+    Err (*max_i64)(Comm *comm, int64_t *value, int32_t n);
+    Err (*broadcast)(Comm *comm, void *bytes, size_t n_bytes, int32_t root);
+    Err (*gather)(Comm *comm, const void *mine, size_t n_bytes, void *all, int32_t root);
+    Err (*send)(Comm *comm, void *bytes, size_t n_bytes, int32_t from, int32_t to);
+    void (*close)(Comm *comm);
+    void (*abort)(Comm *comm, int exit_code);
+};
+
+struct CommOps {
+    Err (*all_reduce_sum)(Comm *comm, Device *dev, Tensor buf);
+    Err (*reduce_scatter_sum)(Comm *comm, Device *dev, Tensor buf);
+    Err (*all_gather)(Comm *comm, Device *dev, Tensor buf);
+    Err (*wait)(Comm *comm, Device *dev);
+};
+
+extern const CommControl COMM_SINGLE_CONTROL, COMM_MPI_CONTROL;
+extern const CommOps COMM_SINGLE_OPS, COMM_MPI_OPS;
+
+/* Start MPI and fill rank, world, local_rank, local_world, control and impl. When it fails,
+ * control is set if MPI runs, so that comm_abort can end the job. */
+Err comm_mpi_open(Comm *comm);
+
+/* One line: the MPI library and the standard it follows. Works before MPI_Init. */
+void comm_mpi_print_version(FILE *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
