@@ -1,8 +1,9 @@
 /* Plan: config + world -> every byte of the run by name, before anything is allocated.
  *
- * The plan is the measuring run of the same x_layout functions that later carve real memory, so it cannot
- * differ from what is allocated. It also makes the choices left to it (micro_batch, head_chunk, recompute): they
- * never change the mathematics, only how the same step is cut up. Pure: no device, no MPI, no GPU needed. */
+ * The plan is the measuring run of the same x_layout functions that later carve real memory, so it
+ * cannot differ from what is allocated. It also makes the choices left to it (micro_batch,
+ * head_chunk, recompute): they never change the mathematics, only how the same step is cut up.
+ * Pure: no device, no MPI, no GPU needed. */
 #ifndef GPT_PLAN_PLAN_H
 #define GPT_PLAN_PLAN_H
 
@@ -20,10 +21,10 @@ extern "C" {
 /* What the plan is for. */
 typedef struct {
     DeviceKind device;
-    DType dtype;        /* of parameters and activations: f32 on the CPU, bf16 or f16 on a GPU */
+    DType dtype; /* of parameters and activations: f32 on the CPU, bf16 or f16 on a GPU */
     int32_t world;
     int32_t n_threads;  /* CPU threads per rank */
-    int64_t vocab_size; /* resolved: data, else config, else 50257 */
+    int64_t vocab_size; /* resolved: plan_vocab_size */
     size_t limit_bytes; /* per rank; 0: none known */
 } PlanTarget;
 
@@ -31,11 +32,16 @@ typedef struct {
     PlanTarget target;
     GptDims dims;
     GptShape shape; /* micro_batch, head_chunk, recompute as chosen */
-    int64_t step_sequences, rank_sequences, n_micro_steps; /* rank_sequences = micro_batch * n_micro_steps */
+    int64_t step_sequences, rank_sequences,
+        n_micro_steps; /* rank_sequences = micro_batch * n_micro_steps */
     int64_t bucket_elements, pad_elements;
-    size_t optimizer_bytes; /* AdamW state on one rank */
-    size_t total_bytes;     /* one allocation: the arena's peak */
-    Arena regions;          /* the measured arena: names, shapes, bytes */
+    int32_t n_owners; /* ranks that share the AdamW state: world, or 1 under zero_stage 0 */
+    int64_t fitting_micro_batch;  /* when total_bytes is past the limit: the largest that fits; 0:
+                                     none */
+    size_t optimizer_bytes;       /* AdamW state on one rank */
+    size_t optimizer_whole_bytes; /* and of all its owners together */
+    size_t total_bytes;           /* one allocation: the arena's peak */
+    Arena regions;                /* the measured arena: names, shapes, bytes */
 } Plan;
 
 /* Where the memory of a run ends up. plan_carve fills it; members are laid out in this order. */
@@ -44,23 +50,34 @@ typedef struct {
     AdamW *optim;
     Tensor workspace;       /* bytes, for device_set_workspace */
     Tensor tokens, targets; /* (B,T) i32 on the device */
-    Tensor host_tokens, host_targets; /* (B,T) i32 staging; on the CPU device they are the two above */
-    Tensor staging;         /* bytes, host: checkpoint traffic */
+    /* Host memory. On the CPU it is part of the one allocation, and host_tokens are the two above;
+     * on a GPU it is none of the device's: tensor_none() here. */
+    Tensor host_tokens, host_targets; /* (B,T) i32 staging */
+    Tensor staging;                   /* bytes: checkpoint traffic */
 } PlanMemory;
 
-/* Choose and measure. ERR_USAGE: rank counts or batches that do not divide, micro_batch that does not fit. The
- * caller compares with the limit by plan_check, so that a plan too large can still be printed. */
+/* The vocabulary of a run: the config's, else the data's (CONFIG_AUTO: unknown), else GPT-2's
+ * 50257. ERR_USAGE: the config's is smaller than the data's. */
+Err plan_vocab_size(const Config *cfg, int64_t data_vocab_size, int64_t *vocab_size);
+
+/* Storage dtype of a device under cfg->system.dtype. ERR_USAGE: the device does not compute in it.
+ */
+Err plan_dtype(const Config *cfg, DeviceKind device, DType *dtype);
+
+/* Choose and measure. ERR_USAGE: rank counts or batches that do not divide. A plan past the limit
+ * is still OK here, so that it can be printed: plan_check refuses it. */
 Err plan_build(Plan *plan, const Config *cfg, const PlanTarget *target);
 
-/* ERR_USAGE when total_bytes exceeds the limit: names the three largest regions, and the largest
- * micro_batch that would fit. */
+/* ERR_USAGE when total_bytes exceeds the limit: names the three largest groups of regions, and the
+ * largest micro_batch that would fit. */
 Err plan_check(const Plan *plan);
 
-/* Lay out everything a rank holds: the one sequence of x_layout calls, for measuring and for carving. model and
- * optim must be open with the plan's dims and shape. */
+/* Lay out everything a rank holds: the one sequence of x_layout calls, for measuring and for
+ * carving. model and optim must be open with the plan's dims and shape. */
 void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory);
 
-/* The table users read: what was chosen, every region with shape and bytes by group, subtotals, total, limit. */
+/* The table users read: what was chosen, every region with shape and bytes by group, subtotals,
+ * total, limit. */
 void plan_print(const Plan *plan, FILE *out);
 
 #ifdef __cplusplus

@@ -1,0 +1,108 @@
+#include "launch/args.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HELP_COLUMN = 24 };
+
+static char folded(char c)
+{
+    return c == '_' ? '-' : c;
+}
+
+/* Is word "name" or "name=..."? Then *value is what follows '=', or NULL. */
+static bool name_matches(const char *name, const char *word, const char **value)
+{
+    size_t i = 0;
+    for (; name[i] != '\0'; i++)
+        if (folded(word[i]) != folded(name[i]))
+            return false;
+    if (word[i] != '\0' && word[i] != '=')
+        return false;
+    *value = word[i] == '=' ? word + i + 1 : NULL;
+    return true;
+}
+
+static Flag *find_flag(Flag *flag, int32_t n_flags, const char *word, const char **value)
+{
+    if (word[0] != '-' || word[1] != '-')
+        return NULL;
+    for (int32_t i = 0; i < n_flags; i++)
+        if (name_matches(flag[i].name, word + 2, value))
+            return &flag[i];
+    return NULL;
+}
+
+Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, int32_t *n_rest)
+{
+    *n_rest = 0;
+    for (int i = 1; i < argc; i++) {
+        const char *value = NULL;
+        Flag *hit = find_flag(flag, n_flags, argv[i], &value);
+        if (!hit) {
+            rest[(*n_rest)++] = argv[i];
+            continue;
+        }
+        if (hit->text)
+            FAIL(ERR_USAGE, "--%s was given twice", hit->name);
+        if (!hit->value && value)
+            FAIL(ERR_USAGE, "--%s takes no value", hit->name);
+        if (hit->value && !value && i + 1 < argc)
+            value = argv[++i];
+        if (hit->value && !value)
+            FAIL(ERR_USAGE, "--%s needs a value: --%s=%s", hit->name, hit->name, hit->value);
+        hit->text = value ? value : "";
+    }
+    return OK;
+}
+
+Err args_refuse_rest(char *const *rest, int32_t n_rest, int32_t n_allowed)
+{
+    for (int32_t i = 0; i < n_rest; i++) {
+        bool looks_like_flag = rest[i][0] == '-' && rest[i][1] != '\0';
+        if (looks_like_flag || i >= n_allowed)
+            FAIL(ERR_USAGE, "unknown argument %s; --help lists what there is", rest[i]);
+    }
+    return OK;
+}
+
+Err args_integer(const Flag *flag, int64_t low, int64_t high, int64_t *value)
+{
+    if (!flag->text)
+        return OK;
+    char *end;
+    errno = 0;
+    long long parsed = strtoll(flag->text, &end, 10);
+    if (end == flag->text || *end != '\0')
+        FAIL(ERR_USAGE, "--%s=%s: not a whole number", flag->name, flag->text);
+    if (errno || parsed < low || parsed > high)
+        FAIL(ERR_USAGE, "--%s=%s: must be from %lld to %lld", flag->name, flag->text,
+             (long long)low, (long long)high);
+    *value = parsed;
+    return OK;
+}
+
+Err args_number(const Flag *flag, double low, double high, double *value)
+{
+    if (!flag->text)
+        return OK;
+    char *end;
+    double parsed = strtod(flag->text, &end);
+    if (end == flag->text || *end != '\0')
+        FAIL(ERR_USAGE, "--%s=%s: not a number", flag->name, flag->text);
+    if (!(parsed >= low && parsed <= high))
+        FAIL(ERR_USAGE, "--%s=%s: must be from %g to %g", flag->name, flag->text, low, high);
+    *value = parsed;
+    return OK;
+}
+
+void args_help(const Flag *flag, int32_t n_flags, FILE *out)
+{
+    for (int32_t i = 0; i < n_flags; i++) {
+        int used = fprintf(out, "  --%s%s%s", flag[i].name, flag[i].value ? "=" : "",
+                           flag[i].value ? flag[i].value : "");
+        fprintf(out, "%*s%s\n", used < HELP_COLUMN ? HELP_COLUMN - used : 1, "", flag[i].help);
+    }
+}

@@ -1,0 +1,45 @@
+/* Args: flag parsing shared by the programs. A program lists its flags in a table; the table is
+ * also its
+ * --help. What is not in the table (a config file, --key=value) is left for the program, in order.
+ */
+#ifndef GPT_LAUNCH_ARGS_H
+#define GPT_LAUNCH_ARGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/err.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    const char *name;  /* "world", without dashes; _ and - are the same */
+    const char *value; /* what the help calls its value, "N"; NULL: a switch without one */
+    const char *help;
+    const char *text; /* out: the value as given ("" for a switch); NULL: not given */
+} Flag;
+
+/* Take the known flags out of argv[1..argc): --name, --name=VALUE or --name VALUE. rest (room for
+ * argc pointers) gets everything else. ERR_USAGE: a value missing, unexpected, or a flag given
+ * twice. */
+Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, int32_t *n_rest);
+
+/* ERR_USAGE naming rest[0] when n_rest > n_allowed or one of them looks like a flag: for programs
+ * that know all their arguments. */
+Err args_refuse_rest(char *const *rest, int32_t n_rest, int32_t n_allowed);
+
+/* *value = the flag's number, unchanged when it was not given. ERR_USAGE: no number, or outside
+ * [low, high]. */
+Err args_integer(const Flag *flag, int64_t low, int64_t high, int64_t *value);
+Err args_number(const Flag *flag, double low, double high, double *value);
+
+/* One aligned line for each flag. */
+void args_help(const Flag *flag, int32_t n_flags, FILE *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
