@@ -1,8 +1,9 @@
 /* TokenFiles: token files seen as one long sequence of tokens, memory-mapped.
  *
- * Formats, told apart by their first bytes: nanoGPT's .bin (headerless little-endian uint16) and llm.c's shards
- * (256 int32 header: 20240520, version 1, token count; then uint16). Files may be larger than 2 GiB. Contents
- * are hostile: sizes are checked when opened, and each token before it is used. */
+ * Formats, told apart by their first bytes: nanoGPT's .bin (headerless little-endian uint16) and
+ * llm.c's shards (256 int32 header: 20240520, version 1, token count; then uint16). Files may be
+ * larger than 2 GiB. Contents are hostile: sizes are checked when opened, and each token before it
+ * is used. */
 #ifndef GPT_DATA_SHARDS_H
 #define GPT_DATA_SHARDS_H
 
@@ -17,7 +18,7 @@ extern "C" {
 typedef struct {
     char *path;
     FileMap map;
-    const uint16_t *tokens; /* into map */
+    const uint16_t *tokens;  /* into map */
     int64_t first, n_tokens; /* of this file within the sequence */
 } TokenFile;
 
@@ -27,15 +28,18 @@ typedef struct {
     int64_t n_tokens;
 } TokenFiles;
 
-/* spec: a file, a directory (all *.bin in it), or a glob; sorted by name. ERR_MISSING (nothing matches), ERR_DATA
- * (empty, odd size, bad header, count and size disagree). Release with token_files_close. */
+/* spec: a file, a directory (all *.bin in it), or a glob; sorted by name. ERR_MISSING (nothing
+ * matches), ERR_DATA (empty, odd size, bad header, count and size disagree). Release with
+ * token_files_close. */
 Err token_files_open(TokenFiles *files, const char *spec);
 void token_files_close(TokenFiles *files);
 
-/* Every token of [begin, begin + n) is below vocab_size, else ERR_DATA names file, position and token. */
+/* Every token of [begin, begin + n) is below vocab_size, else ERR_DATA names file, position and
+ * token. */
 Err token_files_check(const TokenFiles *files, int64_t begin, int64_t n, int64_t vocab_size);
 
-/* out[0..n) = tokens [begin, begin + n) of the sequence; crosses file borders. Bounds are the caller's. */
+/* out[0..n) = tokens [begin, begin + n) of the sequence; crosses file borders. Bounds are the
+ * caller's. */
 void token_files_read(const TokenFiles *files, int64_t begin, int64_t n, int32_t *out);
 
 /* The two sequences of a data set and its tokenizer file. */
@@ -45,8 +49,12 @@ typedef struct {
     int64_t vocab_size;              /* from meta.json; CONFIG_AUTO when unknown */
 } Dataset;
 
-/* cfg->data.dataset is a name under data_dir, or a path: a directory with train.bin and val.bin (nanoGPT) or
- * *train*.bin and *val*.bin (llm.c shards), or a glob over such files. ERR_MISSING says what was looked for. */
+/* cfg->data.dataset is a name under data_dir, or a path: a directory with train.bin and val.bin
+ * (nanoGPT) or *train*.bin and *val*.bin (llm.c shards), or a glob over such files. A name is
+ * looked for under data_dir and then as a path; what contains a '/' the other way round. In file
+ * names with both words the later one counts. ERR_MISSING says what was looked for. ERR_USAGE when
+ * the vocabulary is not known and must be (a nanoGPT meta.pkl is not read), or when a given
+ * vocab_size is below that of meta.json. */
 Err dataset_open(Dataset *set, const Config *cfg);
 void dataset_close(Dataset *set);
 

@@ -1,7 +1,8 @@
 /* Tokenizer: text <-> token ids, as meta.json beside the token files describes it.
  *
  * Kinds: "char" (one id per Unicode code point found in the text, in code point order: nanoGPT's
- * shakespeare_char), "byte" (id = byte, 256 of them), "gpt2" (BPE; named in files, built in a later step). */
+ * shakespeare_char), "byte" (id = byte, 256 of them), "gpt2" (BPE; named in files, built in a later
+ * step). */
 #ifndef GPT_DATA_TOKENIZER_H
 #define GPT_DATA_TOKENIZER_H
 
@@ -17,17 +18,25 @@ extern "C" {
 
 typedef enum { TOKENIZER_CHAR, TOKENIZER_BYTE } TokenizerKind;
 
+/* Ids are stored as uint16 in token files. */
+enum { TOKENIZER_MAX_VOCAB = 65536, TOKENIZER_BYTES_PER_ID = 4 };
+
+/* Zero-initialised is empty. */
 typedef struct {
     TokenizerKind kind;
     int32_t vocab_size;
     uint32_t *code_point; /* char: [vocab_size], ascending; owned */
+    uint16_t
+        *id_of; /* char: [last code point + 1]; code_point[id_of[c]] == c when c is known; owned */
 } Tokenizer;
 
-/* From the code points present in text (UTF-8). ERR_DATA for invalid UTF-8 (byte offset) or > 65536 kinds. */
+/* From the code points present in text (UTF-8). ERR_DATA for no text, invalid UTF-8 (byte offset)
+ * or more than TOKENIZER_MAX_VOCAB kinds. Release with tokenizer_free. */
 Err tokenizer_from_text(Tokenizer *t, const char *text, size_t n_bytes);
 void tokenizer_bytes(Tokenizer *t);
 /* Read or write meta.json: {"format":"gpt_ddp.tokenizer","version":1,"kind":"char","vocab_size":65,
- * "itos":["\n"," ",...]}. The reader trusts nothing. ERR_MISSING, ERR_DATA, ERR_WRITE. */
+ * "itos":["\n"," ",...]}; no itos for "byte". The reader trusts nothing. ERR_MISSING, ERR_DATA,
+ * ERR_WRITE. */
 Err tokenizer_load(Tokenizer *t, const char *path);
 Err tokenizer_save(const Tokenizer *t, const char *path);
 void tokenizer_free(Tokenizer *t);
@@ -35,7 +44,17 @@ void tokenizer_free(Tokenizer *t);
 /* *ids malloc'd. ERR_DATA names the first character that is not in the vocabulary, and where. */
 Err tokenizer_encode(const Tokenizer *t, const char *text, size_t n_bytes, int32_t **ids,
                      int64_t *n_ids);
-/* UTF-8 bytes of one id into out (at least 4 bytes); returns how many. id must be in the vocabulary. */
+
+/* How many ids a text becomes, when it is valid; never fewer than can be encoded of it. */
+int64_t tokenizer_count(const Tokenizer *t, const char *text, size_t n_bytes);
+
+/* Encode a long text piece by piece: from byte *at on, until `capacity` ids are written or the text
+ * ends. Moves *at behind what was encoded; *n_ids says how many. Errors as tokenizer_encode. */
+Err tokenizer_encode_part(const Tokenizer *t, const char *text, size_t n_bytes, size_t *at,
+                          int32_t *ids, int64_t capacity, int64_t *n_ids);
+
+/* UTF-8 bytes of one id into out (TOKENIZER_BYTES_PER_ID); returns how many. id must be in the
+ * vocabulary. */
 int32_t tokenizer_decode(const Tokenizer *t, int32_t id, char *out);
 
 #ifdef __cplusplus

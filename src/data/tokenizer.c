@@ -1,0 +1,379 @@
+#include "data/tokenizer.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/file.h"
+
+enum {
+    N_CODE_POINTS = 0x110000,
+    FIRST_SURROGATE = 0xD800,
+    LAST_SURROGATE = 0xDFFF,
+    META_VERSION = 1,
+    META_MAX_BYTES = 4 << 20 /* 65536 characters take 1 MiB, written as "\uXXXX\uXXXX" */
+};
+
+#define META_FORMAT "gpt_ddp.tokenizer"
+
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
+
+/* Bytes of the sequence that `lead` begins; 0 when none begins so. */
+static size_t utf8_length(uint8_t lead)
+{
+    if (lead < 0x80)
+        return 1;
+    if (lead < 0xC2) /* a continuation byte, or an overlong form of ASCII */
+        return 0;
+    if (lead < 0xE0)
+        return 2;
+    if (lead < 0xF0)
+        return 3;
+    return lead < 0xF5 ? 4 : 0;
+}
+
+static bool is_scalar(uint32_t c)
+{
+    return c < N_CODE_POINTS && (c < FIRST_SURROGATE || c > LAST_SURROGATE);
+}
+
+/* Decode one code point; returns its bytes, or 0 for anything that is not shortest-form UTF-8 of a
+ * Unicode scalar value. Source: Unicode 15, table 3-7. */
+static size_t utf8_decode(const char *text, size_t n_bytes, uint32_t *code_point)
+{
+    static const uint8_t LEAD_BITS[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
+    static const uint32_t LEAST[5] = {0, 0, 0x80, 0x800, 0x10000};
+    const uint8_t *byte = (const uint8_t *)text;
+    size_t length = n_bytes ? utf8_length(byte[0]) : 0;
+    if (length == 0 || length > n_bytes)
+        return 0;
+    uint32_t c = byte[0] & LEAD_BITS[length];
+    for (size_t i = 1; i < length; i++) {
+        if ((byte[i] & 0xC0) != 0x80)
+            return 0;
+        c = c << 6 | (byte[i] & 0x3F);
+    }
+    *code_point = c;
+    return c >= LEAST[length] && is_scalar(c) ? length : 0;
+}
+
+static int32_t utf8_encode(uint32_t c, char *out)
+{
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    int32_t length = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int32_t i = length - 1; i > 0; i--, c >>= 6)
+        out[i] = (char)(0x80 | (c & 0x3F));
+    static const uint8_t LEAD_MARK[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    out[0] = (char)(LEAD_MARK[length] | c);
+    return length;
+}
+
+static Err not_utf8(const char *text, size_t at)
+{
+    return ERR_NEW(
+        ERR_DATA,
+        "byte %zu (0x%02X) is not valid UTF-8: convert the text (iconv -t UTF-8), or use "
+        "the byte tokenizer",
+        at, (uint8_t)text[at]);
+}
+
+/* ---- building -------------------------------------------------------------------------------- */
+
+/* Fill id_of from code_point. On failure nothing is kept. */
+static Err index_code_points(Tokenizer *t)
+{
+    size_t n = (size_t)t->code_point[t->vocab_size - 1] + 1;
+    t->id_of = calloc(n, sizeof *t->id_of);
+    if (!t->id_of) {
+        tokenizer_free(t);
+        FAIL(ERR_SYSTEM, "out of memory for a vocabulary of %zu code points", n);
+    }
+    for (int32_t id = 0; id < t->vocab_size; id++)
+        t->id_of[t->code_point[id]] = (uint16_t)id;
+    return OK;
+}
+
+/* A tokenizer with room for n code points, still to be filled and indexed. */
+static Err char_tokenizer(Tokenizer *t, int32_t n)
+{
+    uint32_t *code_point = malloc((size_t)n * sizeof *code_point);
+    if (!code_point)
+        FAIL(ERR_SYSTEM, "out of memory for a vocabulary of %d characters", n);
+    *t = (Tokenizer){.kind = TOKENIZER_CHAR, .vocab_size = n, .code_point = code_point};
+    return OK;
+}
+
+/* seen[c] = whether c is in the text; *n_kinds = how many are. */
+static Err find_code_points(const char *text, size_t n_bytes, bool *seen, int32_t *n_kinds)
+{
+    *n_kinds = 0;
+    for (size_t at = 0; at < n_bytes;) {
+        uint32_t c;
+        size_t length = utf8_decode(text + at, n_bytes - at, &c);
+        if (length == 0)
+            return not_utf8(text, at);
+        *n_kinds += !seen[c];
+        seen[c] = true;
+        at += length;
+    }
+    if (*n_kinds == 0)
+        FAIL(ERR_DATA, "there is no text in it");
+    if (*n_kinds > TOKENIZER_MAX_VOCAB)
+        FAIL(ERR_DATA,
+             "%d kinds of characters, more than the %d a token file holds: use the byte tokenizer",
+             *n_kinds, TOKENIZER_MAX_VOCAB);
+    return OK;
+}
+
+static Err from_seen(Tokenizer *t, const bool *seen, int32_t n_kinds)
+{
+    TRY(char_tokenizer(t, n_kinds));
+    int32_t id = 0;
+    for (uint32_t c = 0; c < N_CODE_POINTS; c++)
+        if (seen[c])
+            t->code_point[id++] = c;
+    return index_code_points(t);
+}
+
+Err tokenizer_from_text(Tokenizer *t, const char *text, size_t n_bytes)
+{
+    *t = (Tokenizer){0};
+    bool *seen = calloc(N_CODE_POINTS, sizeof *seen);
+    if (!seen)
+        FAIL(ERR_SYSTEM, "out of memory for the set of characters");
+    int32_t n_kinds;
+    Err err = find_code_points(text, n_bytes, seen, &n_kinds);
+    if (!err)
+        err = from_seen(t, seen, n_kinds);
+    free(seen);
+    return err;
+}
+
+void tokenizer_bytes(Tokenizer *t)
+{
+    *t = (Tokenizer){.kind = TOKENIZER_BYTE, .vocab_size = 256};
+}
+
+void tokenizer_free(Tokenizer *t)
+{
+    free(t->code_point);
+    free(t->id_of);
+    *t = (Tokenizer){0};
+}
+
+/* ---- text <-> ids ---------------------------------------------------------------------------- */
+
+int64_t tokenizer_count(const Tokenizer *t, const char *text, size_t n_bytes)
+{
+    if (t->kind == TOKENIZER_BYTE)
+        return (int64_t)n_bytes;
+    int64_t n = 0;
+    for (size_t i = 0; i < n_bytes; i++)
+        n += ((uint8_t)text[i] & 0xC0) != 0x80;
+    return n;
+}
+
+/* One character at text[*at], which is moved behind it. */
+static Err encode_char(const Tokenizer *t, const char *text, size_t n_bytes, size_t *at,
+                       int32_t *id)
+{
+    uint32_t c;
+    size_t length = utf8_decode(text + *at, n_bytes - *at, &c);
+    if (length == 0)
+        return not_utf8(text, *at);
+    bool in_table = c <= t->code_point[t->vocab_size - 1];
+    *id = in_table ? t->id_of[c] : 0;
+    if (t->code_point[*id] != c)
+        FAIL(ERR_DATA, "the character \"%.*s\" (U+%04X) at byte %zu is not in the vocabulary",
+             (int)length, text + *at, c, *at);
+    *at += length;
+    return OK;
+}
+
+Err tokenizer_encode_part(const Tokenizer *t, const char *text, size_t n_bytes, size_t *at,
+                          int32_t *ids, int64_t capacity, int64_t *n_ids)
+{
+    int64_t n = 0;
+    for (; n < capacity && *at < n_bytes; n++) {
+        if (t->kind == TOKENIZER_BYTE)
+            ids[n] = (uint8_t)text[(*at)++];
+        else
+            TRY(encode_char(t, text, n_bytes, at, &ids[n]));
+    }
+    *n_ids = n;
+    return OK;
+}
+
+Err tokenizer_encode(const Tokenizer *t, const char *text, size_t n_bytes, int32_t **ids,
+                     int64_t *n_ids)
+{
+    /* Each id takes at least one byte, so this is enough for invalid text too. */
+    *ids = malloc((n_bytes + 1) * sizeof **ids);
+    *n_ids = 0;
+    if (!*ids)
+        FAIL(ERR_SYSTEM, "out of memory for the tokens of %zu bytes of text", n_bytes);
+    size_t at = 0;
+    Err err = tokenizer_encode_part(t, text, n_bytes, &at, *ids, (int64_t)n_bytes, n_ids);
+    if (err) {
+        free(*ids);
+        *ids = NULL;
+    }
+    return err;
+}
+
+int32_t tokenizer_decode(const Tokenizer *t, int32_t id, char *out)
+{
+    ASSERT(id >= 0 && id < t->vocab_size, "id %d of %d", id, t->vocab_size);
+    if (t->kind == TOKENIZER_CHAR)
+        return utf8_encode(t->code_point[id], out);
+    out[0] = (char)id;
+    return 1;
+}
+
+/* ---- writing meta.json ----------------------------------------------------------------------- */
+
+static json_t *itos_json(const Tokenizer *t)
+{
+    json_t *itos = json_array();
+    for (int32_t id = 0; id < t->vocab_size; id++) {
+        char text[TOKENIZER_BYTES_PER_ID];
+        int32_t length = tokenizer_decode(t, id, text);
+        if (json_array_append_new(itos, json_stringn(text, (size_t)length)) != 0) {
+            json_decref(itos);
+            return NULL;
+        }
+    }
+    return itos;
+}
+
+/* The text of meta.json, malloc'd; NULL when memory is short. */
+static char *meta_text(const Tokenizer *t)
+{
+    bool chars = t->kind == TOKENIZER_CHAR;
+    json_t *root = json_pack("{s:s, s:i, s:s, s:i}", "format", META_FORMAT, "version", META_VERSION,
+                             "kind", chars ? "char" : "byte", "vocab_size", (int)t->vocab_size);
+    int failed = chars ? json_object_set_new(root, "itos", itos_json(t)) : 0;
+    char *text = failed ? NULL : json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    return text;
+}
+
+Err tokenizer_save(const Tokenizer *t, const char *path)
+{
+    char *text = meta_text(t);
+    if (!text)
+        FAIL(ERR_SYSTEM, "out of memory for %s", path);
+    Err err = file_publish(path, text, strlen(text));
+    free(text);
+    return err;
+}
+
+/* ---- reading meta.json ----------------------------------------------------------------------- */
+
+/* Is `key` in the NULL-ended list? */
+static bool in_list(const char *const *list, const char *key)
+{
+    while (*list && strcmp(*list, key) != 0)
+        list++;
+    return *list != NULL;
+}
+
+/* format, version and no key that this version does not know. */
+static Err check_envelope(json_t *root)
+{
+    static const char *const KEYS[] = {"format", "version", "kind", "vocab_size", "itos", NULL};
+    const char *format = json_string_value(json_object_get(root, "format"));
+    if (!format || strcmp(format, META_FORMAT) != 0)
+        FAIL(ERR_DATA, "not a tokenizer: \"format\" should be \"" META_FORMAT "\"");
+    json_t *version = json_object_get(root, "version");
+    if (!json_is_integer(version) || json_integer_value(version) != META_VERSION)
+        FAIL(ERR_DATA, "\"version\" should be %d", META_VERSION);
+    const char *key;
+    json_t *value;
+    json_object_foreach(root, key, value) if (!in_list(KEYS, key))
+        FAIL(ERR_DATA, "unknown key \"%.40s\"", key);
+    return OK;
+}
+
+static Err read_vocab_size(json_t *root, int32_t *vocab_size)
+{
+    json_t *value = json_object_get(root, "vocab_size");
+    json_int_t n = json_integer_value(value);
+    if (!json_is_integer(value) || n < 1 || n > TOKENIZER_MAX_VOCAB)
+        FAIL(ERR_DATA, "\"vocab_size\" should be a whole number from 1 to %d", TOKENIZER_MAX_VOCAB);
+    *vocab_size = (int32_t)n;
+    return OK;
+}
+
+/* Entry id of itos: a string of one code point, above the one before it. */
+static Err read_code_point(json_t *itos, int32_t id, uint32_t *code_point)
+{
+    json_t *entry = json_array_get(itos, (size_t)id);
+    const char *text = json_string_value(entry);
+    size_t n_bytes = json_string_length(entry);
+    if (!text || n_bytes == 0 || utf8_decode(text, n_bytes, &code_point[id]) != n_bytes)
+        FAIL(ERR_DATA, "\"itos\" entry %d should be a string of one character", id);
+    if (id > 0 && code_point[id] <= code_point[id - 1])
+        FAIL(ERR_DATA, "\"itos\" entry %d (U+%04X) should come after U+%04X: sorted, each once", id,
+             code_point[id], code_point[id - 1]);
+    return OK;
+}
+
+static Err read_char(Tokenizer *t, json_t *root, int32_t vocab_size)
+{
+    json_t *itos = json_object_get(root, "itos");
+    if (!json_is_array(itos) || json_array_size(itos) != (size_t)vocab_size)
+        FAIL(ERR_DATA, "\"itos\" should be a list of %d characters (vocab_size)", vocab_size);
+    TRY(char_tokenizer(t, vocab_size));
+    for (int32_t id = 0; id < vocab_size; id++) {
+        Err err = read_code_point(itos, id, t->code_point);
+        if (err) {
+            tokenizer_free(t);
+            return err;
+        }
+    }
+    return index_code_points(t);
+}
+
+static Err read_byte(Tokenizer *t, json_t *root, int32_t vocab_size)
+{
+    if (vocab_size != 256 || json_object_get(root, "itos"))
+        FAIL(ERR_DATA, "kind \"byte\" has vocab_size 256 and no \"itos\"");
+    tokenizer_bytes(t);
+    return OK;
+}
+
+static Err read_meta(Tokenizer *t, json_t *root)
+{
+    TRY(check_envelope(root));
+    const char *kind = json_string_value(json_object_get(root, "kind"));
+    if (kind && strcmp(kind, "gpt2") == 0)
+        FAIL(ERR_DATA, "the tokenizer kind \"gpt2\" is not built yet");
+    int32_t vocab_size = 0;
+    TRY(read_vocab_size(root, &vocab_size));
+    if (kind && strcmp(kind, "char") == 0)
+        return read_char(t, root, vocab_size);
+    if (kind && strcmp(kind, "byte") == 0)
+        return read_byte(t, root, vocab_size);
+    FAIL(ERR_DATA, "\"kind\" should be \"char\" or \"byte\"");
+}
+
+Err tokenizer_load(Tokenizer *t, const char *path)
+{
+    *t = (Tokenizer){0};
+    char *text;
+    size_t n_bytes;
+    TRY(file_read_text(path, META_MAX_BYTES, &text, &n_bytes));
+    json_error_t fault;
+    json_t *root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &fault);
+    free(text);
+    if (!root)
+        FAIL(ERR_DATA, "%s:%d: %s; write it again with gpt_prepare", path, fault.line, fault.text);
+    Err err = err_prefix(read_meta(t, root), "%s", path);
+    json_decref(root);
+    return err;
+}
