@@ -1,9 +1,9 @@
 /* Config: every setting of a run, from an INI file and --key=value arguments.
  *
- * One table (config.c, FIELDS) generates parsing, defaults, bounds, --help, the echo of the resolved
- * settings and the copy in each checkpoint. Key names are nanoGPT's where it has them and are unique over
- * sections, so --key=value needs no section; sections are for readers. A setting whose feature is not
- * built yet is parsed, bounded and refused by name: never ignored. */
+ * One table (config.c, FIELDS) generates parsing, defaults, bounds, --help, the echo of the
+ * resolved settings and the copy in each checkpoint. Key names are nanoGPT's where it has them and
+ * are unique over sections, so --key=value needs no section; sections are for readers. A setting
+ * whose feature is not built yet is parsed, bounded and refused by name: never ignored. */
 #ifndef GPT_CONFIG_CONFIG_H
 #define GPT_CONFIG_CONFIG_H
 
@@ -19,14 +19,25 @@ extern "C" {
 
 enum { CONFIG_TEXT_BYTES = 1024 };
 
-/* "auto" in a numeric setting: somebody who knows more decides (the planner, the data, the device). */
+/* "auto" in a numeric setting: somebody who knows more decides (the planner, the data, the device).
+ */
 #define CONFIG_AUTO INT64_MIN
 
 typedef enum { CONFIG_GELU_TANH, CONFIG_GELU_ERF } ConfigGelu;
 typedef enum { CONFIG_SAMPLING_RANDOM, CONFIG_SAMPLING_SHUFFLED } ConfigSampling;
-typedef enum { CONFIG_LR_COSINE, CONFIG_LR_LINEAR, CONFIG_LR_CONSTANT, CONFIG_LR_WSD } ConfigSchedule;
+typedef enum {
+    CONFIG_LR_COSINE,
+    CONFIG_LR_LINEAR,
+    CONFIG_LR_CONSTANT,
+    CONFIG_LR_WSD
+} ConfigSchedule;
 typedef enum { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CUDA, CONFIG_DEVICE_CPU } ConfigDevice;
-typedef enum { CONFIG_DTYPE_AUTO, CONFIG_DTYPE_BF16, CONFIG_DTYPE_F16, CONFIG_DTYPE_F32 } ConfigDtype;
+typedef enum {
+    CONFIG_DTYPE_AUTO,
+    CONFIG_DTYPE_BF16,
+    CONFIG_DTYPE_F16,
+    CONFIG_DTYPE_F32
+} ConfigDtype;
 typedef enum { CONFIG_COMM_AUTO, CONFIG_COMM_NCCL, CONFIG_COMM_MPI } ConfigComm;
 typedef enum { CONFIG_REDUCE_SCATTER, CONFIG_ALL_REDUCE } ConfigGradReduce;
 typedef enum { CONFIG_COMM_F32, CONFIG_COMM_BF16 } ConfigCommDtype;
@@ -54,7 +65,7 @@ typedef struct {
 } ModelConfig;
 
 typedef struct {
-    char dataset[CONFIG_TEXT_BYTES];  /* a name under data_dir, or a path: directory, file or glob */
+    char dataset[CONFIG_TEXT_BYTES]; /* a name under data_dir, or a path: directory, file or glob */
     char data_dir[CONFIG_TEXT_BYTES];
     int32_t sampling; /* ConfigSampling */
 } DataConfig;
@@ -117,18 +128,20 @@ typedef struct {
     SystemConfig system;
     MemoryConfig memory;
     FaultConfig fault;
-    char notice[CONFIG_TEXT_BYTES]; /* nanoGPT keys accepted and without meaning here; "" when none */
+    char notice[CONFIG_TEXT_BYTES]; /* nanoGPT keys accepted and without meaning here; "" when none
+                                     */
 } Config;
 
 void config_defaults(Config *cfg);
 
 /* Defaults, then the file (path may be NULL), then the overrides in order, then the checks between
- * settings. An override is "key=value" (leading dashes and "section." are allowed). Every fault is one
- * ERR_USAGE (ERR_MISSING for an unreadable file) that says file:line or the argument, what is wrong, the
- * nearest known key or the bounds, and what to do. Reads one file; not collective. */
+ * settings. An override is "key=value" (leading dashes and "section." are allowed). Every fault is
+ * one ERR_USAGE (ERR_MISSING for an unreadable file) that says file:line or the argument, what is
+ * wrong, the nearest known key or the bounds, and what to do. Reads one file; not collective. */
 Err config_load(Config *cfg, const char *path, int32_t n_overrides, char *const override[]);
 
-/* Set one key as an override would, without the checks between settings. `where` names the place. */
+/* Set one key as an override would, without the checks between settings. `where` names the place.
+ */
 Err config_set(Config *cfg, const char *where, const char *key, const char *value);
 
 /* The checks between settings (divisibility, order of bounds, features not built yet). */

@@ -1,0 +1,47 @@
+/* Ini: the lines of an INI file as (section, key, value, line number), in file order.
+ *
+ *     [batch]
+ *     batch_size = 64            # a comment: at the start of a line, or after a blank
+ *     out_dir = 'runs/a #1'      ; quotes protect blanks, '#' and ';'
+ *
+ * Our own reader, because libinih does not hand line numbers to its callback, cuts lines at 200
+ * bytes, knows no
+ * '#' after a value and passes duplicate keys through; a message without a line number is what
+ * users of config files complain about. Values are raw text: what they mean is config.c's business.
+ */
+#ifndef GPT_CONFIG_INI_H
+#define GPT_CONFIG_INI_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { INI_MAX_BYTES = 1 << 20 };
+
+typedef struct {
+    const char *section, *key; /* section is "" before the first [section] */
+    const char *value; /* without comment and surrounding blanks, quotes still on; never empty */
+    int32_t line;      /* counted from 1 */
+} IniEntry;
+
+/* Zero-initialised is empty. The entries point into text. */
+typedef struct {
+    IniEntry *entry;
+    int32_t n_entries;
+    char *text;
+} Ini;
+
+/* Read `path`. Keys must be unique over the whole file: a duplicate is refused with both lines.
+ * ERR_MISSING when it cannot be read, ERR_USAGE with "path:line: what, and the fix" for everything
+ * else. */
+Err ini_read(Ini *ini, const char *path);
+void ini_free(Ini *ini);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
