@@ -63,8 +63,7 @@ struct DeviceOps {
 typedef struct {
     const DeviceOps *ops;
     bool (*available)(const char **reason);
-    size_t (*workspace_bytes)(int32_t n_threads, const OpLimits *limits);
-    void (*print_versions)(FILE *out);
+    void (*print_versions)(FILE *out); /* "name: version" lines */
 } Backend;
 
 extern const Backend cpu_backend; /* kernels/cpu/cpu_device.c */

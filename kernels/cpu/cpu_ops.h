@@ -11,6 +11,9 @@
 
 #include "kernels/ops.h"
 
+/* cpu_device.c: ops_workspace_bytes for the CPU */
+size_t cpu_workspace_bytes(int32_t n_threads, const OpLimits *limits);
+
 /* embedding.c */
 void cpu_embedding_forward(Device *dev, Tensor x, Tensor tokens, Tensor wte, Tensor wpe);
 void cpu_embedding_backward(Device *dev, Tensor dwte, Tensor dwpe, Tensor dx, Tensor tokens);

@@ -1,0 +1,170 @@
+/* The CPU as a device: memory of the host, OpenMP threads, and the table of ops. Everything is done
+ * when a call returns, so sync has nothing to wait for. */
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/host.h"
+#include "kernels/ops_table.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum {
+    ALIGN_BYTES = 256,
+    HUGE_PAGE_BYTES = 2 << 20,
+    LARGE_BYTES = 8 << 20, /* from here on huge pages are worth their rounding */
+};
+
+static bool cpu_available(const char **reason)
+{
+    *reason = "";
+    return true;
+}
+
+static Err cpu_open(Device *dev, const DeviceArgs *args)
+{
+    dev->n_threads = args->n_threads > 0 ? args->n_threads : 1;
+    omp_set_num_threads(dev->n_threads);
+    return cpu_gemm_open(dev->n_threads);
+}
+
+static void cpu_close(Device *dev)
+{
+    (void)dev;
+}
+
+static Err cpu_info(Device *dev, DeviceInfo *info)
+{
+    host_name(info->name, sizeof(info->name) - 32);
+    size_t used = strlen(info->name);
+    snprintf(info->name + used, sizeof(info->name) - used, ", %d thread%s", (int)dev->n_threads,
+             dev->n_threads == 1 ? "" : "s");
+    host_memory(&info->memory_total_bytes, &info->memory_free_bytes);
+    info->peak_flops = host_peak_flops(dev->n_threads);
+    snprintf(info->peak_source, sizeof(info->peak_source), "measured");
+    info->storage_dtype = DTYPE_F32;
+    return OK;
+}
+
+static Err cpu_sync(Device *dev)
+{
+    (void)dev;
+    return OK;
+}
+
+/* ---- memory
+ * -------------------------------------------------------------------------------------- */
+
+static Err cpu_alloc(Device *dev, size_t n_bytes, void **memory)
+{
+    (void)dev;
+    *memory = NULL;
+    size_t total = 0, available = 0;
+    host_memory(&total, &available);
+    bool large = n_bytes >= LARGE_BYTES;
+    int failed = n_bytes > available;
+    if (!failed)
+        failed =
+            posix_memalign(memory, large ? HUGE_PAGE_BYTES : ALIGN_BYTES, n_bytes ? n_bytes : 1);
+    if (failed) {
+        *memory = NULL;
+        FAIL(ERR_SYSTEM, "not enough memory: %zu bytes wanted, %zu of %zu free", n_bytes, available,
+             total);
+    }
+    if (large) /* advice: where it is not taken, all works as before */
+        (void)madvise(*memory, n_bytes, MADV_HUGEPAGE);
+    return OK;
+}
+
+static void cpu_free(Device *dev, void *memory)
+{
+    (void)dev;
+    free(memory);
+}
+
+static void cpu_zero(Device *dev, Tensor t)
+{
+    (void)dev;
+    memset(t.data, 0, tensor_bytes(t));
+}
+
+static void cpu_copy(Device *dev, Tensor dst, Tensor src)
+{
+    (void)dev;
+    memmove(dst.data, src.data, tensor_bytes(src));
+}
+
+static void cpu_upload(Device *dev, Tensor dst, const void *host)
+{
+    (void)dev;
+    memcpy(dst.data, host, tensor_bytes(dst));
+}
+
+static void cpu_download(Device *dev, void *host, Tensor src)
+{
+    (void)dev;
+    memcpy(host, src.data, tensor_bytes(src));
+}
+
+/* ---- the table
+ * ----------------------------------------------------------------------------------- */
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+size_t cpu_workspace_bytes(int32_t n_threads, const OpLimits *limits)
+{
+    return larger(cpu_layernorm_scratch_bytes(limits),
+                  cpu_attention_scratch_bytes(n_threads, limits));
+}
+
+static void cpu_print_versions(FILE *out)
+{
+    char gemm[64];
+    cpu_gemm_version(gemm, sizeof(gemm));
+    fprintf(out, "CPU matrix products: %s\n", gemm);
+}
+
+static const DeviceOps CPU_OPS = {
+    .open = cpu_open,
+    .close = cpu_close,
+    .info = cpu_info,
+    .sync = cpu_sync,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .zero = cpu_zero,
+    .copy = cpu_copy,
+    .upload = cpu_upload,
+    .download = cpu_download,
+    .dropout = cpu_dropout,
+    .embedding_forward = cpu_embedding_forward,
+    .embedding_backward = cpu_embedding_backward,
+    .layernorm_forward = cpu_layernorm_forward,
+    .residual_layernorm_forward = cpu_residual_layernorm_forward,
+    .layernorm_backward = cpu_layernorm_backward,
+    .linear_forward = cpu_linear_forward,
+    .linear_backward_data = cpu_linear_backward_data,
+    .linear_backward_weight = cpu_linear_backward_weight,
+    .gelu_forward = cpu_gelu_forward,
+    .gelu_backward = cpu_gelu_backward,
+    .attention_forward = cpu_attention_forward,
+    .attention_backward = cpu_attention_backward,
+    .head_forward = cpu_head_forward,
+    .head_backward = cpu_head_backward,
+    .cross_entropy_forward = cpu_cross_entropy_forward,
+    .cross_entropy_forward_backward = cpu_cross_entropy_forward_backward,
+    .add_sum = cpu_add_sum,
+    .add_sum_squares = cpu_add_sum_squares,
+    .convert = cpu_convert,
+    .adamw = cpu_adamw,
+};
+
+const Backend cpu_backend = {
+    .ops = &CPU_OPS,
+    .available = cpu_available,
+    .print_versions = cpu_print_versions,
+};

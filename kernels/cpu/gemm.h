@@ -1,0 +1,31 @@
+/* Matrix products: one narrow seam over the library that computes them (oneDNN, or OpenBLAS where
+ * it is missing; CMake picks gemm_onednn.c or gemm_openblas.c). The library may hold packing
+ * buffers of its own, a few MiB a thread. */
+#ifndef GPT_KERNELS_CPU_GEMM_H
+#define GPT_KERNELS_CPU_GEMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/* A matrix as it is stored: `ld` elements from row to row. */
+typedef struct {
+    const float *data;
+    int64_t ld;
+    bool transposed; /* the product takes its transpose */
+} GemmIn;
+
+/* Before the first product: the threads it may use. */
+Err cpu_gemm_open(int32_t n_threads);
+
+/* c (m,n) = beta * c + a b, where a is (m,k) and b (k,n) after their transposition; float32,
+ * row-major, rows of c ldc apart. With beta 0 c need not be initialised. ERR_SYSTEM when the
+ * library fails. */
+Err cpu_gemm(int64_t m, int64_t n, int64_t k, GemmIn a, GemmIn b, float beta, float *c,
+             int64_t ldc);
+
+void cpu_gemm_version(char *out, size_t n_bytes); /* "oneDNN 2.6.3" */
+
+#endif

@@ -1,0 +1,67 @@
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/parallel.h"
+
+#include <string.h>
+
+/* Every row of y (N,O) = b. */
+static void fill_rows(const Device *dev, float *y, const float *b, int64_t N, int64_t O)
+{
+#pragma omp parallel for schedule(static) num_threads(dev->n_threads)
+    for (int64_t r = 0; r < N; r++)
+        memcpy(y + r * O, b, (size_t)O * sizeof(float));
+}
+
+void cpu_linear_forward(Device *dev, Tensor y, Tensor x, Tensor w, Tensor b)
+{
+    int64_t N = x.dim[0], I = x.dim[1], O = w.dim[1];
+    if (tensor_present(b))
+        fill_rows(dev, y.data, b.data, N, O);
+    float beta = tensor_present(b) ? 1 : 0;
+    dev->err =
+        cpu_gemm(N, O, I, (GemmIn){x.data, I, false}, (GemmIn){w.data, O, false}, beta, y.data, O);
+}
+
+void cpu_linear_backward_data(Device *dev, Tensor dx, Tensor dy, Tensor w)
+{
+    int64_t N = dy.dim[0], I = w.dim[0], O = w.dim[1];
+    dev->err =
+        cpu_gemm(N, I, O, (GemmIn){dy.data, O, false}, (GemmIn){w.data, O, true}, 0, dx.data, I);
+}
+
+/* Rows are added in blocks, so that the error of a sum grows with the number of blocks, not of
+ * rows. */
+enum { SUM_COLUMNS = 64, SUM_ROWS = 256 };
+
+/* sums[0..n) += the columns [0, n) of rows rows of dy, n <= SUM_COLUMNS. */
+static void add_block(float *sums, const float *dy, int64_t ld, int64_t rows, int64_t n)
+{
+    float block[SUM_COLUMNS] = {0};
+    for (int64_t r = 0; r < rows; r++) {
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++)
+            block[j] += dy[r * ld + j];
+    }
+    for (int64_t j = 0; j < n; j++)
+        sums[j] += block[j];
+}
+
+/* db (O) += column sums of dy (N,O), each column by one thread from top to bottom. */
+static void add_column_sums(const Device *dev, float *db, const float *dy, int64_t N, int64_t O)
+{
+#pragma omp parallel for schedule(static) num_threads(dev->n_threads)
+    for (int64_t c = 0; c < O; c += SUM_COLUMNS) {
+        int64_t n = O - c < SUM_COLUMNS ? O - c : SUM_COLUMNS;
+        for (int64_t r = 0; r < N; r += SUM_ROWS)
+            add_block(db + c, dy + r * O + c, O, N - r < SUM_ROWS ? N - r : SUM_ROWS, n);
+    }
+}
+
+void cpu_linear_backward_weight(Device *dev, Tensor dw, Tensor db, Tensor x, Tensor dy)
+{
+    int64_t N = x.dim[0], I = x.dim[1], O = dy.dim[1];
+    if (tensor_present(db))
+        add_column_sums(dev, db.data, dy.data, N, O);
+    dev->err =
+        cpu_gemm(I, O, N, (GemmIn){x.data, I, true}, (GemmIn){dy.data, O, false}, 1, dw.data, O);
+}
