@@ -26,22 +26,38 @@ static void record(Arena *arena, RegionGroup group, const char *name, Tensor t, 
     region->bytes = bytes;
 }
 
+/* Bytes of t, rounded up to the alignment; half the address space when it would be more. Absurd
+ * settings must end in a plan that fits nowhere, not in sums that wrap. */
+static const size_t TOO_MUCH = SIZE_MAX / 2 / ARENA_ALIGN_BYTES * ARENA_ALIGN_BYTES;
+
+static size_t region_bytes(Tensor t)
+{
+    size_t bytes = dtype_bytes(t.dtype);
+    for (int32_t i = 0; i < TENSOR_MAX_RANK; i++)
+        if (__builtin_mul_overflow(bytes, (size_t)t.dim[i], &bytes) || bytes > TOO_MUCH)
+            return TOO_MUCH;
+    return (bytes + ARENA_ALIGN_BYTES - 1) / ARENA_ALIGN_BYTES * ARENA_ALIGN_BYTES;
+}
+
 Tensor arena_tensor(Arena *arena, RegionGroup group, const char *name, DType dtype, int32_t rank,
                     const int64_t *dim)
 {
     Tensor t = {NULL, dtype, rank, {1, 1, 1, 1}};
-    for (int32_t i = 0; i < rank; i++)
+    ASSERT(rank >= 1 && rank <= TENSOR_MAX_RANK, "%s: rank %d", name, (int)rank);
+    for (int32_t i = 0; i < rank; i++) {
+        ASSERT(dim[i] >= 0, "%s: dimension %d is %lld", name, (int)i, (long long)dim[i]);
         t.dim[i] = dim[i];
-    if (tensor_count(t) == 0)
+    }
+    size_t bytes = region_bytes(t);
+    if (bytes == 0)
         return tensor_none();
-    size_t bytes = (tensor_bytes(t) + ARENA_ALIGN_BYTES - 1) / ARENA_ALIGN_BYTES * ARENA_ALIGN_BYTES;
     record(arena, group, name, t, bytes);
     if (arena->base) {
-        ASSERT(arena->used_bytes + bytes <= arena->capacity_bytes, "%s: %zu bytes past the plan",
+        ASSERT(bytes <= arena->capacity_bytes - arena->used_bytes, "%s: %zu bytes past the plan",
                name, arena->used_bytes + bytes - arena->capacity_bytes);
         t.data = arena->base + arena->used_bytes;
     }
-    arena->used_bytes += bytes;
+    arena->used_bytes = bytes < TOO_MUCH - arena->used_bytes ? arena->used_bytes + bytes : TOO_MUCH;
     if (arena->used_bytes > arena->peak_bytes)
         arena->peak_bytes = arena->used_bytes;
     return t;
@@ -73,10 +89,14 @@ void arena_rewind(Arena *arena, size_t mark)
 const char *region_group_name(RegionGroup group)
 {
     static const char *const NAMES[N_REGION_GROUPS] = {
-        [REGION_PARAMETERS] = "parameters",   [REGION_GRADIENTS] = "gradients",
-        [REGION_OPTIMIZER] = "optimizer",     [REGION_ACTIVATIONS] = "activations",
-        [REGION_HEAD] = "head",               [REGION_SCRATCH] = "scratch",
-        [REGION_WORKSPACE] = "workspace",     [REGION_COMM] = "communication",
+        [REGION_PARAMETERS] = "parameters",
+        [REGION_GRADIENTS] = "gradients",
+        [REGION_OPTIMIZER] = "optimizer",
+        [REGION_ACTIVATIONS] = "activations",
+        [REGION_HEAD] = "head",
+        [REGION_SCRATCH] = "scratch",
+        [REGION_WORKSPACE] = "workspace",
+        [REGION_COMM] = "communication",
         [REGION_DATA] = "data",
     };
     return NAMES[group];

@@ -1,6 +1,6 @@
 /* Arena: measure first, then carve. Every module has one x_layout(Arena *, ...) function. Run on an
- * arena without memory it only measures and records named regions (that is the plan); run again on an
- * arena with memory it hands out tensors at the same offsets. Plan and allocation cannot differ.
+ * arena without memory it only measures and records named regions (that is the plan); run again on
+ * an arena with memory it hands out tensors at the same offsets. Plan and allocation cannot differ.
  *
  *     Arena plan; arena_init(&plan, NULL, 0);        gpt2_layout(&plan, ...);  -> plan.peak_bytes
  *     device_alloc(dev, plan.peak_bytes, &memory);
@@ -53,14 +53,16 @@ typedef struct {
 void arena_init(Arena *arena, void *base, size_t capacity_bytes);
 
 /* The next tensor. While measuring its data is NULL. Running past the capacity or past
- * ARENA_MAX_REGIONS is our bug: an ASSERT. A count of 0 gives tensor_none() and no region. */
+ * ARENA_MAX_REGIONS is our bug: an ASSERT. A count of 0 gives tensor_none() and no region. Measured
+ * bytes do not wrap: they stop at half the address space. */
 Tensor arena_tensor(Arena *arena, RegionGroup group, const char *name, DType dtype, int32_t rank,
                     const int64_t *dim);
 Tensor arena_1d(Arena *arena, RegionGroup group, const char *name, DType dtype, int64_t n);
 Tensor arena_2d(Arena *arena, RegionGroup group, const char *name, DType dtype, int64_t rows,
                 int64_t cols);
 
-/* Share memory: what is carved after arena_rewind(arena, mark) overlaps what came after the mark. */
+/* Share memory: what is carved after arena_rewind(arena, mark) overlaps what came after the mark.
+ */
 size_t arena_mark(const Arena *arena);
 void arena_rewind(Arena *arena, size_t mark);
 

@@ -415,22 +415,21 @@ Err file_create(FileWriter **out, const char *path)
 {
     *out = NULL;
     FileWriter *w = calloc(1, sizeof *w);
-    uint8_t *buffer = malloc(FILE_BLOCK_BYTES);
-    Err err = w && buffer ? path_join(w->path, "", path)
-                          : ERR_NEW(ERR_SYSTEM, "%s: out of memory for a write buffer", path);
+    if (!w || !(w->buffer = malloc(FILE_BLOCK_BYTES))) {
+        free(w);
+        FAIL(ERR_SYSTEM, "%s: out of memory for a write buffer", path);
+    }
+    Err err = path_join(w->path, "", path);
     if (!err) {
-        w->buffer = buffer;
         w->fd = open_retry(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
         if (w->fd < 0)
             err = ERR_NEW(ERR_WRITE, "cannot create %s: %s", path, strerror(errno));
     }
-    if (err) {
-        free(buffer);
-        free(w);
-        return err;
-    }
-    *out = w;
-    return OK;
+    if (err)
+        writer_free(w);
+    else
+        *out = w;
+    return err;
 }
 
 Err file_write(FileWriter *w, const void *data, size_t n_bytes)

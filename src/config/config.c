@@ -60,7 +60,7 @@ typedef struct {
     }
 #define BYTES(section, key, def, low, high, help)                                                  \
     {                                                                                              \
-        MEMBER(BYTES, section, key), def, low, high, false, "", "", "", help                  \
+        MEMBER(BYTES, section, key), def, low, high, false, "", "", "", help                       \
     }
 #define SECONDS(section, key, def, low, high, unbuilt, help)                                       \
     {                                                                                              \
@@ -97,10 +97,10 @@ static const Field FIELDS[] = {
            "random: crops as nanoGPT takes them; shuffled: each window once per epoch"),
 
     COUNT(
-        batch, batch_size, "12", 1, 1 << 20, "sequences",
+        batch, batch_size, "12", 1, 65536, "sequences",
         "a step trains gradient_accumulation_steps * batch_size sequences, on any number of ranks"),
     COUNT(batch, gradient_accumulation_steps, "40", 1, 1 << 20, "", "total over all ranks"),
-    COUNT(batch, micro_batch, "auto", 1, 1 << 20, "sequences",
+    COUNT(batch, micro_batch, "auto", 1, 65536, "sequences",
           "what a rank runs at once; changes memory and speed, not the result; auto: what fits"),
 
     REAL(optim, learning_rate, "6e-4", 0, 10, "the highest, after the warm-up"),
