@@ -1,0 +1,28 @@
+/* Sampler: logits -> the next token. A pure function of host floats and of (seed, sample,
+ * position), so that a text can be had again, and one sample does not depend on how many others are
+ * drawn. */
+#ifndef GPT_MODEL_SAMPLER_H
+#define GPT_MODEL_SAMPLER_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct {
+    double temperature; /* divides the logits; 0: always the most likely token */
+    int64_t top_k;      /* only the k most likely tokens (and ties with the k-th); 0: all */
+    uint64_t seed;
+} Sampler;
+
+/* A token of [0, n) drawn from softmax(logits / temperature), as nanoGPT draws it. `scratch` (n) is
+ * overwritten. NaN logits are never drawn unless all are. n >= 1. Ties of the greedy choice go to
+ * the lower token. */
+int32_t sampler_pick(const Sampler *sampler, const float *logits, int64_t n, uint64_t sample,
+                     uint64_t position, float *scratch);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
