@@ -67,12 +67,12 @@ void adamw_update(AdamW *opt, Device *dev, Tensor params, Tensor grads, double l
             .m = tensor_range(opt->m, s->local, s->count),
             .v = tensor_range(opt->v, s->local, s->count),
             .grad = tensor_range(grads, s->flat, s->count),
-            .grad_scale = (float)grad_scale,
-            .lr = (float)lr,
-            .beta1 = (float)hyper->beta1,
-            .beta2 = (float)hyper->beta2,
-            .eps = (float)hyper->eps,
-            .weight_decay = decay ? (float)hyper->weight_decay : 0.0f,
+            .grad_scale = grad_scale,
+            .lr = lr,
+            .beta1 = hyper->beta1,
+            .beta2 = hyper->beta2,
+            .eps = hyper->eps,
+            .weight_decay = decay ? hyper->weight_decay : 0.0,
             .step = step,
         };
         op_adamw(dev, &args);

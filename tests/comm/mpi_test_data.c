@@ -1,0 +1,212 @@
+/* The data plane: collectives on tensors. The data have exact sums, so results are compared with
+ * ==, and every buffer has a guard behind it: a count taken for bytes, or bytes for a count, is
+ * seen. */
+#include <string.h>
+
+#include "tests/support/mpi_main.h"
+
+enum { GUARD = 64, SMALL_PIECE = 5 };
+static const float GUARD_VALUE = -77.0f;
+
+/* Slices of odd lengths, from nothing to more than one network buffer. */
+static const int64_t SLICES[] = {0, 1, 2, 13, 64, 1000, 40961};
+enum { N_SLICES = sizeof SLICES / sizeof SLICES[0] };
+
+/* Element i of rank r. Needs more bits than bfloat16 has; sums of four are exact in float32. */
+static float value_of(int32_t rank, int64_t i)
+{
+    return (float)((i * 7919 + rank * 104729) % 1048573);
+}
+
+static float sum_of(int32_t world, int64_t i)
+{
+    float sum = 0;
+    for (int32_t r = 0; r < world; r++)
+        sum += value_of(r, i);
+    return sum;
+}
+
+/* n elements and the guard behind them; free .data. */
+static Tensor make_f32(const Comm *comm, int64_t n)
+{
+    float *x = malloc((size_t)(n + GUARD) * sizeof *x);
+    assert_non_null(x);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = value_of(comm->rank, i);
+    for (int64_t i = n; i < n + GUARD; i++)
+        x[i] = GUARD_VALUE;
+    return tensor_1d(x, DTYPE_F32, n);
+}
+
+static void check_guard(Tensor t)
+{
+    const float *behind = (const float *)t.data + tensor_count(t);
+    for (int64_t i = 0; i < GUARD; i++)
+        if (behind[i] != GUARD_VALUE)
+            fail_msg("element %lld behind the tensor was written", (long long)i);
+}
+
+static void check_sums(const Comm *comm, Tensor t, int64_t begin, int64_t end)
+{
+    const float *x = t.data;
+    for (int64_t i = begin; i < end; i++)
+        if (x[i] != sum_of(comm->world, i))
+            fail_msg("rank %d element %lld: %.9g, wanted %.9g", comm->rank, (long long)i,
+                     (double)x[i], (double)sum_of(comm->world, i));
+}
+
+static void all_reduce(MpiTest *t, int64_t n)
+{
+    Tensor buf = make_f32(&t->comm, n);
+    assert_ok(comm_all_reduce_sum(&t->comm, &t->dev, buf));
+    assert_ok(comm_wait(&t->comm, &t->dev));
+    check_sums(&t->comm, buf, 0, n);
+    check_guard(buf);
+    free(buf.data);
+}
+
+static void reduce_scatter(MpiTest *t, int64_t slice)
+{
+    Tensor buf = make_f32(&t->comm, slice * t->comm.world);
+    assert_ok(comm_reduce_scatter_sum(&t->comm, &t->dev, buf));
+    assert_ok(comm_wait(&t->comm, &t->dev));
+    check_sums(&t->comm, buf, t->comm.rank * slice, (t->comm.rank + 1) * slice);
+    check_guard(buf);
+    free(buf.data);
+}
+
+/* Every byte of a slice names its owner; whatever the dtype, the bytes arrive as they were. */
+static void all_gather(MpiTest *t, DType dtype, int64_t slice)
+{
+    Comm *comm = &t->comm;
+    int64_t n = slice * comm->world;
+    size_t slice_bytes = (size_t)slice * dtype_bytes(dtype);
+    uint8_t *bytes = malloc((size_t)comm->world * slice_bytes + GUARD);
+    assert_non_null(bytes);
+    memset(bytes, 0xEE, (size_t)comm->world * slice_bytes + GUARD);
+    memset(bytes + (size_t)comm->rank * slice_bytes, comm->rank + 1, slice_bytes);
+    assert_ok(comm_all_gather(comm, &t->dev, tensor_1d(bytes, dtype, n)));
+    assert_ok(comm_wait(comm, &t->dev));
+    for (size_t i = 0; i < (size_t)comm->world * slice_bytes; i++)
+        if (bytes[i] != i / slice_bytes + 1)
+            fail_msg("%s byte %zu: %d", dtype_name(dtype), i, bytes[i]);
+    for (size_t i = 0; i < GUARD; i++)
+        assert_int_equal(bytes[(size_t)comm->world * slice_bytes + i], 0xEE);
+    free(bytes);
+}
+
+static void test_all_reduce(void **state)
+{
+    for (int i = 0; i < N_SLICES; i++)
+        all_reduce(*state, SLICES[i]);
+}
+
+static void test_reduce_scatter(void **state)
+{
+    for (int i = 0; i < N_SLICES; i++)
+        reduce_scatter(*state, SLICES[i]);
+}
+
+static void test_all_gather(void **state)
+{
+    for (int i = 0; i < N_SLICES; i++)
+        all_gather(*state, DTYPE_F32, SLICES[i]);
+}
+
+static void test_all_gather_of_each_dtype(void **state)
+{
+    static const DType DTYPES[] = {DTYPE_F64, DTYPE_BF16, DTYPE_F16,
+                                   DTYPE_I32, DTYPE_U16,  DTYPE_U8};
+    for (size_t i = 0; i < sizeof DTYPES / sizeof DTYPES[0]; i++)
+        all_gather(*state, DTYPES[i], 131);
+}
+
+static void test_sums_of_doubles(void **state)
+{
+    MpiTest *t = *state;
+    int64_t world = t->comm.world, rank = t->comm.rank;
+    double x[4 * 3];
+    for (int64_t i = 0; i < 3 * world; i++)
+        x[i] = (double)(((int64_t)1 << 40) + i * (rank + 1)); /* float32 would lose the units */
+    assert_ok(comm_reduce_scatter_sum(&t->comm, &t->dev, tensor_1d(x, DTYPE_F64, 3 * world)));
+    assert_ok(comm_all_gather(&t->comm, &t->dev, tensor_1d(x, DTYPE_F64, 3 * world)));
+    for (int64_t i = 0; i < 3 * world; i++)
+        assert_true(x[i] == (double)(world * ((int64_t)1 << 40) + i * world * (world + 1) / 2));
+}
+
+/* What zero_stage 1 does is what an all-reduce does. */
+static void test_scatter_then_gather_is_all_reduce(void **state)
+{
+    MpiTest *t = *state;
+    int64_t n = 997 * t->comm.world;
+    Tensor buf = make_f32(&t->comm, n);
+    assert_ok(comm_reduce_scatter_sum(&t->comm, &t->dev, buf));
+    assert_ok(comm_all_gather(&t->comm, &t->dev, buf));
+    assert_ok(comm_wait(&t->comm, &t->dev));
+    check_sums(&t->comm, buf, 0, n);
+    free(buf.data);
+}
+
+static void test_calls_are_split_past_the_limit(void **state)
+{
+    MpiTest *t = *state;
+    int64_t usual = t->comm.max_count;
+    t->comm.max_count = SMALL_PIECE;
+    const int64_t slices[] = {1, SMALL_PIECE - 1, SMALL_PIECE, SMALL_PIECE + 1, 64};
+    for (size_t i = 0; i < sizeof slices / sizeof slices[0]; i++) {
+        all_reduce(t, slices[i]);
+        reduce_scatter(t, slices[i]);
+        all_gather(t, DTYPE_F32, slices[i]);
+        all_gather(t, DTYPE_BF16, slices[i]);
+    }
+    t->comm.max_count = usual;
+}
+
+/* A sum of floats that depends on the order must still be the same on every rank, and every time.
+ */
+static void test_inexact_sums_agree_and_repeat(void **state)
+{
+    MpiTest *t = *state;
+    enum { N = 4099 };
+    float first[N], again[N];
+    for (int pass = 0; pass < 2; pass++) {
+        float *x = pass == 0 ? first : again;
+        for (int64_t i = 0; i < N; i++)
+            x[i] = 1.0f / (1.0f + value_of(t->comm.rank, i));
+        assert_ok(comm_all_reduce_sum(&t->comm, &t->dev, tensor_1d(x, DTYPE_F32, N)));
+    }
+    assert_memory_equal(first, again, sizeof first);
+    assert_ok(comm_broadcast_bytes(&t->comm, again, sizeof again, 0));
+    assert_memory_equal(first, again, sizeof first);
+}
+
+static void test_a_fault_is_an_error_value(void **state)
+{
+    MpiTest *t = *state;
+    if (t->comm.world == 1)
+        skip();
+    int64_t usual = t->comm.max_count;
+    float x[4] = {0};
+    t->comm.max_count = -1;
+    Err err = comm_all_reduce_sum(&t->comm, &t->dev, tensor_1d(x, DTYPE_F32, 4));
+    t->comm.max_count = usual;
+    assert_int_equal(err_code(err), ERR_SYSTEM);
+    assert_non_null(strstr(err_message(err), "MPI_Allreduce failed: "));
+    err_free(err);
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_reduce),
+        cmocka_unit_test(test_reduce_scatter),
+        cmocka_unit_test(test_all_gather),
+        cmocka_unit_test(test_all_gather_of_each_dtype),
+        cmocka_unit_test(test_sums_of_doubles),
+        cmocka_unit_test(test_scatter_then_gather_is_all_reduce),
+        cmocka_unit_test(test_calls_are_split_past_the_limit),
+        cmocka_unit_test(test_inexact_sums_agree_and_repeat),
+        cmocka_unit_test(test_a_fault_is_an_error_value),
+    };
+    return MPI_MAIN(tests);
+}
