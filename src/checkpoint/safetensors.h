@@ -1,7 +1,8 @@
 /* Safetensors: the file format, a strict reader and a streaming writer.
  *
  * u64 little-endian header length, JSON header padded with spaces to 8 bytes, then the tensors' bytes, contiguous.
- * The reader treats files as hostile: bounded header, no overlap, no gap, no overflow, known dtypes.
+ * The reader treats files as hostile: bounded header, no overlap, no gap, no overflow, known dtypes. Every
+ * defect is one ERR_DATA that names the file and, where there is one, the tensor.
  * Source: github.com/huggingface/safetensors, format description. */
 #ifndef GPT_CHECKPOINT_SAFETENSORS_H
 #define GPT_CHECKPOINT_SAFETENSORS_H
@@ -16,7 +17,7 @@ extern "C" {
 
 typedef struct {
     char name[96];
-    DType dtype; /* F32, BF16 or F16 */
+    DType dtype; /* F32, BF16 or F16; U8 (also for BOOL) in masks, which are never read */
     int32_t rank;
     int64_t dim[TENSOR_MAX_RANK];
     size_t offset, n_bytes; /* offset from the beginning of the file */

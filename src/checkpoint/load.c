@@ -1,0 +1,220 @@
+/* Loading: the tensors of a checkpoint directory into this rank's memory, whatever world wrote
+ * them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/hf.h"
+#include "checkpoint/names.h"
+#include "checkpoint/record.h"
+
+/* ---- shapes --------------------------------------------------------------------------------- */
+
+Err checkpoint_read_dims(const char *dir, GptDims *dims)
+{
+    char config[FILE_PATH_BYTES], trainer[FILE_PATH_BYTES];
+    TRY(path_join(config, dir, CONFIG_NAME));
+    TRY(path_join(trainer, dir, TRAINER_NAME));
+    TRY(hf_config_read(config, dims));
+    return path_exists(trainer) ? record_read_bias(trainer, &dims->bias) : OK;
+}
+
+/* "n_layer is 4 in DIR, 6 in this run" */
+static Err same_number(const char *dir, const char *key, int64_t file, int64_t run)
+{
+    if (file != run)
+        FAIL(ERR_DATA, "%s: %s is %lld in the checkpoint, %lld in this run", dir, key,
+             (long long)file, (long long)run);
+    return OK;
+}
+
+static Err same_word(const char *dir, const char *key, const char *file, const char *run)
+{
+    if (strcmp(file, run) != 0)
+        FAIL(ERR_DATA, "%s: %s is %s in the checkpoint, %s in this run", dir, key, file, run);
+    return OK;
+}
+
+static const char *gelu_name(GeluKind kind)
+{
+    return kind == GELU_ERF ? "erf" : "tanh";
+}
+
+/* All that changes what the weights mean; dropout does not. */
+static Err check_dims(const char *dir, const GptDims *run, GptDims *file)
+{
+    TRY(checkpoint_read_dims(dir, file));
+    TRY(same_number(dir, "n_layer", file->n_layer, run->n_layer));
+    TRY(same_number(dir, "n_head", file->n_head, run->n_head));
+    TRY(same_number(dir, "n_embd", file->n_embd, run->n_embd));
+    TRY(same_number(dir, "block_size", file->block_size, run->block_size));
+    TRY(same_number(dir, "vocab_size", file->vocab_size, run->vocab_size));
+    return same_word(dir, "gelu", gelu_name(file->gelu), gelu_name(run->gelu));
+}
+
+static Err check_bias(const char *dir, const GptDims *run, const GptDims *file)
+{
+    return same_word(dir, "bias", file->bias ? "true" : "false", run->bias ? "true" : "false");
+}
+
+/* ---- moving values -------------------------------------------------------------------------- */
+
+/* Where values pass through on their way to the device. */
+typedef struct {
+    Device *dev;
+    float *staging;
+    int64_t n_staging; /* elements */
+} Path;
+
+/* staging: float32 to dtype in place; front to back, as results are not wider than what they
+ * replace. */
+static void narrow(void *staging, int64_t n, DType dtype)
+{
+    const char *from = staging;
+    char *to = staging;
+    for (int64_t i = 0; i < n && dtype != DTYPE_F32; i++) {
+        float value;
+        memcpy(&value, from + 4 * i, sizeof value);
+        uint16_t half = dtype == DTYPE_BF16 ? bf16_from_f32(value) : f16_from_f32(value);
+        memcpy(to + 2 * i, &half, sizeof half);
+    }
+}
+
+/* Elements [from, from + n) of tensor t to elements [to, to + n) of `vector`. */
+static Err move(const Path *path, const SafeFile *file, const SafeTensor *t, int64_t from,
+                Tensor vector, int64_t to, int64_t n)
+{
+    for (int64_t done = 0, part; done < n; done += part) {
+        part = n - done < path->n_staging ? n - done : path->n_staging;
+        safe_read_f32(file, t, from + done, part, path->staging);
+        narrow(path->staging, part, vector.dtype);
+        device_upload(path->dev, tensor_range(vector, to + done, part), path->staging);
+        TRY(device_sync(path->dev)); /* staging is free again */
+    }
+    return OK;
+}
+
+/* The whole flat vector, padding zero. */
+static Err load_flat(const Path *path, const SafeFile *file, const SafeTensor *const *tensor,
+                     const Layout *layout, Tensor vector)
+{
+    device_zero(path->dev, vector);
+    for (int32_t i = 0; i < layout->n_params; i++) {
+        const Param *p = &layout->param[i];
+        TRY(move(path, file, tensor[i], 0, vector, p->offset, param_file_count(p)));
+    }
+    return OK;
+}
+
+/* What this rank owns; padding zero. */
+static Err load_shard(const Path *path, const SafeFile *file, const SafeTensor *const *tensor,
+                      const Shard *shard, Tensor vector)
+{
+    device_zero(path->dev, vector);
+    for (int32_t i = 0; i < shard->n_segments; i++) {
+        const Segment *s = &shard->segment[i];
+        TRY(move(path, file, tensor[s->param], s->within, vector, s->local, s->count));
+    }
+    return OK;
+}
+
+/* ---- the files ------------------------------------------------------------------------------ */
+
+static Err new_table(const Layout *layout, const SafeTensor ***table)
+{
+    *table = calloc((size_t)layout->n_params, sizeof **table);
+    if (!*table)
+        FAIL(ERR_SYSTEM, "out of memory for a table of %d tensors", layout->n_params);
+    return OK;
+}
+
+/* optim NULL: the weights of a model that is not trained further. */
+static Err load_model(const Path *path, const char *dir, GPT2 *model, const AdamW *optim)
+{
+    Err err;
+    char name[FILE_PATH_BYTES];
+    SafeFile file = {0};
+    const SafeTensor **tensor = NULL;
+    TRY(path_join(name, dir, MODEL_NAME));
+    TRY_GOTO(err, done, new_table(model->layout, &tensor));
+    TRY_GOTO(err, done, safe_open(&file, name));
+    TRY_GOTO(err, done, hf_match(&file, name, &model->dims, model->layout, tensor));
+    TRY_GOTO(err, done, load_flat(path, &file, tensor, model->layout, model->params));
+    if (optim && optim->has_master)
+        TRY_GOTO(err, done, load_shard(path, &file, tensor, optim->shard, optim->master));
+done:
+    safe_close(&file);
+    free(tensor);
+    return err;
+}
+
+/* tensor[i] = the state of parameter i under this prefix. */
+static Err find_state(const SafeFile *file, const char *path, const char *prefix,
+                      const Layout *layout, const SafeTensor **tensor)
+{
+    for (int32_t i = 0; i < layout->n_params; i++) {
+        SafeTensor wanted = hf_tensor(&layout->param[i], prefix);
+        const SafeTensor *t = safe_find(file, wanted.name);
+        if (!t)
+            FAIL(ERR_DATA, "%s: tensor %s is missing", path, wanted.name);
+        TRY(hf_check_shape(path, t, &wanted));
+        tensor[i] = t;
+    }
+    return OK;
+}
+
+static Err load_optimizer(const Path *path, const char *dir, const Layout *layout,
+                          const AdamW *optim)
+{
+    Err err;
+    char name[FILE_PATH_BYTES];
+    SafeFile file = {0};
+    const SafeTensor **tensor = NULL;
+    TRY(path_join(name, dir, OPTIMIZER_NAME));
+    TRY_GOTO(err, done, new_table(layout, &tensor));
+    TRY_GOTO(err, done, safe_open(&file, name));
+    TRY_GOTO(err, done, find_state(&file, name, EXP_AVG_PREFIX, layout, tensor));
+    TRY_GOTO(err, done, load_shard(path, &file, tensor, optim->shard, optim->m));
+    TRY_GOTO(err, done, find_state(&file, name, EXP_AVG_SQ_PREFIX, layout, tensor));
+    TRY_GOTO(err, done, load_shard(path, &file, tensor, optim->shard, optim->v));
+    if (file.n_tensors != 2 * layout->n_params)
+        err = ERR_NEW(ERR_DATA, "%s: %d tensors, wanted %d", name, file.n_tensors,
+                      2 * layout->n_params);
+done:
+    safe_close(&file);
+    free(tensor);
+    return err;
+}
+
+static Err load_mine(const CheckpointState *state, const char *dir, Progress *progress)
+{
+    char trainer[FILE_PATH_BYTES];
+    GptDims file;
+    const Path path = {state->dev, state->staging.data,
+                       (int64_t)(tensor_bytes(state->staging) / sizeof(float))};
+    TRY(path_join(trainer, dir, TRAINER_NAME));
+    TRY(check_dims(dir, &state->model->dims, &file));
+    TRY(check_bias(dir, &state->model->dims, &file));
+    TRY(record_read(trainer, progress));
+    TRY(load_model(&path, dir, state->model, state->optim));
+    return load_optimizer(&path, dir, state->model->layout, state->optim);
+}
+
+Err checkpoint_load(const CheckpointState *state, const char *dir, Progress *progress)
+{
+    return comm_agree(state->comm, load_mine(state, dir, progress));
+}
+
+Err checkpoint_load_weights(const char *dir, GPT2 *model, Device *dev)
+{
+    enum { STAGING_BYTES = 1 << 20 };
+    GptDims file;
+    TRY(check_dims(dir, &model->dims, &file));
+    Path path = {dev, malloc(STAGING_BYTES), STAGING_BYTES / sizeof(float)};
+    if (!path.staging)
+        FAIL(ERR_SYSTEM, "%s: out of memory for a buffer of %d bytes", dir, STAGING_BYTES);
+    Err err = load_model(&path, dir, model, NULL);
+    free(path.staging);
+    return err;
+}

@@ -1,0 +1,103 @@
+#include "checkpoint/record.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "checkpoint/doc.h"
+
+enum { FORMAT_VERSION = 1 };
+/* Counts stay exact in the doubles of whoever reads the file with JavaScript or Python's float. */
+static const int64_t MAX_COUNT = INT64_C(1) << 53;
+
+/* A path may hold bytes that are not UTF-8, JSON may not: those become question marks. */
+static json_t *text_json(const char *text)
+{
+    json_t *value = json_string(text);
+    if (value)
+        return value;
+    char *ascii = strdup(text);
+    for (char *c = ascii; c && *c; c++)
+        if ((unsigned char)*c >= 0x80)
+            *c = '?';
+    value = ascii ? json_string(ascii) : NULL;
+    free(ascii);
+    return value;
+}
+
+typedef struct {
+    json_t *object;
+    bool failed;
+} Settings;
+
+static void add_setting(void *arg, const char *key, const char *value)
+{
+    Settings *settings = arg;
+    if (json_object_set_new(settings->object, key, text_json(value)) < 0)
+        settings->failed = true;
+}
+
+/* NULL when memory is short. */
+static json_t *settings_json(const Config *cfg)
+{
+    Settings settings = {json_object(), false};
+    config_visit(cfg, add_setting, &settings);
+    if (!settings.failed)
+        return settings.object;
+    json_decref(settings.object);
+    return NULL;
+}
+
+Err record_write(const char *path, const Config *cfg, const GptDims *dims, const Progress *progress,
+                 FileDigest *digest)
+{
+    bool evaluated = isfinite(progress->best_val_loss); /* JSON has no infinity */
+    json_t *root = json_pack(
+        "{s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:b, s:I, s:o}", "version", FORMAT_VERSION, "program",
+        "gpt_ddp " GPT_VERSION, "step", (json_int_t)progress->step, "n_sequences",
+        (json_int_t)progress->n_sequences, "tokens",
+        (json_int_t)(progress->n_sequences * dims->block_size), "n_bad_steps",
+        (json_int_t)progress->n_bad_steps, "best_val_loss",
+        evaluated ? json_real(progress->best_val_loss) : json_null(), "bias", (int)dims->bias,
+        "vocab_size", (json_int_t)dims->vocab_size, "config", settings_json(cfg));
+    return doc_write(path, root, 17, digest);
+}
+
+static Err open_record(Doc *doc, const char *path)
+{
+    int64_t version;
+    TRY(doc_open(doc, path));
+    Err err = doc_i64(doc, "version", FORMAT_VERSION, FORMAT_VERSION, &version);
+    if (err)
+        doc_close(doc);
+    return err;
+}
+
+static Err read_progress(const Doc *doc, Progress *progress)
+{
+    *progress = (Progress){.best_val_loss = INFINITY};
+    TRY(doc_i64(doc, "step", 0, MAX_COUNT, &progress->step));
+    TRY(doc_i64(doc, "n_sequences", 0, MAX_COUNT, &progress->n_sequences));
+    TRY(doc_i64(doc, "n_bad_steps", 0, MAX_COUNT, &progress->n_bad_steps));
+    if (doc_has(doc, "best_val_loss"))
+        TRY(doc_f64(doc, "best_val_loss", &progress->best_val_loss));
+    return OK;
+}
+
+Err record_read(const char *path, Progress *progress)
+{
+    Doc doc;
+    TRY(open_record(&doc, path));
+    Err err = read_progress(&doc, progress);
+    doc_close(&doc);
+    return err;
+}
+
+Err record_read_bias(const char *path, bool *bias)
+{
+    Doc doc;
+    TRY(open_record(&doc, path));
+    Err err = doc_bool(&doc, "bias", bias);
+    doc_close(&doc);
+    return err;
+}

@@ -1,0 +1,24 @@
+/* Record: trainer.json, the state of a run that is no tensor, and the settings it ran with. */
+#ifndef GPT_CHECKPOINT_RECORD_H
+#define GPT_CHECKPOINT_RECORD_H
+
+#include "checkpoint/checkpoint.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Create trainer.json at `path`. ERR_WRITE. */
+Err record_write(const char *path, const Config *cfg, const GptDims *dims, const Progress *progress,
+                 FileDigest *digest);
+
+/* Every double comes back bit for bit. ERR_MISSING, ERR_DATA. */
+Err record_read(const char *path, Progress *progress);
+
+/* Does the model have biases? */
+Err record_read_bias(const char *path, bool *bias);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
