@@ -9,6 +9,11 @@
 
 enum { BLOCK = 1024 };
 
+static bool is_half(DType dtype)
+{
+    return dtype == DTYPE_BF16 || dtype == DTYPE_F16;
+}
+
 static void load(double *out, Tensor src, int64_t begin, int64_t n)
 {
     if (src.dtype == DTYPE_F64) {
@@ -18,14 +23,14 @@ static void load(double *out, Tensor src, int64_t begin, int64_t n)
         for (int64_t i = 0; i < n; i++)
             out[i] = (double)x[i];
     } else {
-        ASSERT(src.dtype == DTYPE_BF16, "convert from %s", dtype_name(src.dtype));
+        ASSERT(is_half(src.dtype), "convert from %s", dtype_name(src.dtype));
         const uint16_t *x = (const uint16_t *)src.data + begin;
         for (int64_t i = 0; i < n; i++)
-            out[i] = (double)bf16_to_f32(x[i]);
+            out[i] = (double)(src.dtype == DTYPE_F16 ? f16_to_f32(x[i]) : bf16_to_f32(x[i]));
     }
 }
 
-/* The float32 towards zero from x, with its last bit set when it is not x: rounding that to bf16 is
+/* The float32 towards zero from x, with its last bit set when it is not x: rounding that to 16 bits is
  * rounding x once. Source: Boldo and Melquiond 2005, rounding to odd. */
 static float round_to_odd(double x)
 {
@@ -48,10 +53,12 @@ static void store(Tensor dst, int64_t begin, const double *in, int64_t n)
         for (int64_t i = 0; i < n; i++)
             y[i] = (float)in[i];
     } else {
-        ASSERT(dst.dtype == DTYPE_BF16, "convert to %s", dtype_name(dst.dtype));
+        ASSERT(is_half(dst.dtype), "convert to %s", dtype_name(dst.dtype));
         uint16_t *y = (uint16_t *)dst.data + begin;
-        for (int64_t i = 0; i < n; i++)
-            y[i] = bf16_from_f32(round_to_odd(in[i]));
+        for (int64_t i = 0; i < n; i++) {
+            float x = round_to_odd(in[i]);
+            y[i] = dst.dtype == DTYPE_F16 ? f16_from_f32(x) : bf16_from_f32(x);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ static double sum_exp(const float *x, int64_t n, float max)
     return total;
 }
 
-/* x = exp(x - max); the sum has sum_exp's bits. */
+/* x = exp(x - max); returns the sum. */
 static double replace_exp(float *x, int64_t n, float max)
 {
     double total = 0;
