@@ -8,8 +8,9 @@
 extern "C" {
 #endif
 
-/* *loss = mean over eval_iters * batch_size windows (fewer when the files are short) of loader's files. The same
- * windows at every evaluation and on any number of ranks; dropout off. Collective. */
+/* *loss = mean over eval_iters * batch_size windows (fewer when the files are short) of loader's
+ * files. The same windows at every evaluation and on any number of ranks; dropout off. A signal
+ * ends it early: t->stop is set and *loss means nothing. Collective. */
 Err eval_loss(Trainer *t, const Loader *loader, double *loss);
 
 #ifdef __cplusplus

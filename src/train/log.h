@@ -1,4 +1,8 @@
-/* Log: what rank 0 tells people (console, nanoGPT's lines) and programs (out_dir/metrics.jsonl). */
+/* Log: what rank 0 tells people (console, nanoGPT's lines) and programs (out_dir/metrics.jsonl).
+ *
+ * Other ranks hold a Log too, with nothing open: their calls do nothing, so callers need not ask
+ * who they are. A metrics file that can no longer be written (disk full) is reported once and given
+ * up; training goes on. */
 #ifndef GPT_TRAIN_LOG_H
 #define GPT_TRAIN_LOG_H
 
@@ -13,11 +17,14 @@ extern "C" {
 #endif
 
 typedef struct {
-    FILE *console, *metrics; /* NULL on ranks other than 0 */
-    double peak_flops;       /* of the whole world; 0 unknown: mfu is printed as -100 */
-    double flop_per_token;
+    FILE *console;         /* stdout, borrowed; NULL on ranks other than 0 */
+    FILE *metrics;         /* owned; NULL when not open */
+    bool is_terminal;      /* the console shows a progress line between the log lines */
+    bool progress_shown;   /* that line is on the screen now */
+    double peak_flops;     /* of the whole world; 0 unknown: mfu is printed as -100 */
+    double flop_per_token; /* of one training step */
     int64_t max_iters;
-    double ema_step_ms; /* for eta */
+    double ema_step_ms; /* for eta; 0 before the first step */
 } Log;
 
 typedef struct {
@@ -28,16 +35,22 @@ typedef struct {
     bool skipped; /* not finite: no update was made */
 } StepRecord;
 
-/* metrics.jsonl is appended to; a run that resumes at `from_iter` first drops later lines (they will come
- * again). ERR_WRITE. */
-Err log_open(Log *log, bool is_rank0, const char *out_dir, int64_t from_iter);
-void log_close(Log *log);
-/* A line for people; nothing on other ranks. */
+/* The console of rank 0; nothing on the others. */
+void log_init(Log *log, bool is_rank0);
+/* Open out_dir/metrics.jsonl for appending, out_dir made when missing. A run that goes on at
+ * `from_iter` first drops the lines from there on (they will come again). Nothing on ranks other
+ * than 0. ERR_WRITE. */
+Err log_open(Log *log, const char *out_dir, int64_t from_iter);
+void log_close(Log *log); /* accepts a zero-initialised one */
+
+/* A line for people, flushed. */
 void log_say(Log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* "iter 2010: loss 3.9051, time 312.44ms, mfu 53.90% | lr 6.00e-04, norm 0.42, 1,573,210 tok/s, eta 3d04h" */
-Err log_step(Log *log, const StepRecord *record, bool print);
-/* "step 2000: train loss 3.9123, val loss 3.9345" */
-Err log_eval(Log *log, int64_t step, int64_t tokens, double train_loss, double val_loss);
+/* One line of metrics; when `print`, also for people, nanoGPT's line with more behind it:
+ * "iter 2010: loss 3.9051, time 312.44ms, mfu 53.90% | lr 6.00e-04, norm 0.42, 1,573,210 tok/s, eta
+ * 3d04h" */
+void log_step(Log *log, const StepRecord *record, bool print);
+/* "step 2000: train loss 3.9123, val loss 3.9345", and a line of metrics. */
+void log_eval(Log *log, int64_t step, int64_t tokens, double train_loss, double val_loss);
 
 #ifdef __cplusplus
 }

@@ -3,9 +3,12 @@
  *     zero the gradients
  *     for each of my micro-batches: forward, backward (adds to the flat gradient);
  *         on the last one, buckets are reduced as backward finishes them
- *     one small all-reduce of {loss, sum of squares, flags}: all ranks update, skip, save or stop together
- *     clip, AdamW on my shard, publish parameters
- *     log; at intervals evaluate and save */
+ *     one small all-reduce of {loss, sum of squares, flags}: all ranks update, skip, save or stop
+ * together clip, AdamW on my shard, publish parameters log; at intervals evaluate and save
+ *
+ * open.c: everything before step 0. step.c: one update. eval.c: evaluation. trainer.c: the loop
+ * around them. No rank leaves alone: a fault of one is agreed upon where its phase ends, and all
+ * return the same error. */
 #ifndef GPT_TRAIN_TRAINER_H
 #define GPT_TRAIN_TRAINER_H
 
@@ -42,21 +45,25 @@ typedef struct {
     PlanMemory mem;
     Progress progress;
     Log log;
-    double last_val_loss;
+    int64_t saved_step;     /* of the newest checkpoint of this run, read or written; -1: none */
+    int64_t n_failed_saves; /* in a row */
+    bool stop;              /* all ranks know of a signal: save and leave */
     const volatile sig_atomic_t *stop_signal; /* set by launch/'s handlers; NULL: none */
 } Trainer;
 
-/* Data, plan, memory, model, parameters (scratch, resume or a directory): everything before step 0. Ends in an
- * agreement of all ranks. Collective. */
+/* Data, plan, memory, model, parameters (scratch, resume or a directory), log: everything before
+ * step 0. Nothing is written before all of it is known to work. The caller calls trainer_close
+ * whatever comes back. Ends in an agreement of all ranks. Collective. */
 Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev,
                  const volatile sig_atomic_t *stop_signal);
 void trainer_close(Trainer *t); /* accepts a zero-initialised one */
 
-/* max_iters updates from where progress stands, with evaluations and checkpoints. ERR_REQUEUE after a signal (saved),
- * ERR_DIVERGED, ERR_WRITE, ERR_SYSTEM. Collective. */
+/* max_iters updates from where progress stands, with evaluations and checkpoints. ERR_REQUEUE after
+ * a signal (saved), ERR_DIVERGED, ERR_WRITE, ERR_SYSTEM. Collective. */
 Err trainer_run(Trainer *t);
 
-/* One update. Collective. For tests and benchmarks; trainer_run calls it. */
+/* One update. record->skipped: loss or gradient was not finite, parameters are as before. t->stop:
+ * some rank had a signal. Collective. For tests and benchmarks too; trainer_run calls it. */
 Err trainer_step(Trainer *t, StepRecord *record);
 
 #ifdef __cplusplus

@@ -1,0 +1,268 @@
+/* gpt_ddp: train. Reads the settings, then either answers a question about them (--plan,
+ * --print-config) or runs.
+ *
+ * Every rank reads the same command line and file; ranks agree on what they found before any of
+ * them leaves, and rank 0 alone speaks. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/args.h"
+#include "launch/bind.h"
+#include "launch/report.h"
+#include "launch/signals.h"
+#include "plan/plan.h"
+#include "train/trainer.h"
+
+enum { FLAG_PLAN, FLAG_WORLD, FLAG_PRINT_CONFIG, FLAG_HELP, FLAG_VERSION, N_FLAGS };
+
+static const Flag FLAGS[N_FLAGS] = {
+    [FLAG_PLAN] = {"plan", NULL, "print the memory plan and end; needs no GPU and no MPI", NULL},
+    [FLAG_WORLD] = {"world", "N", "with --plan: for N ranks (default 1)", NULL},
+    [FLAG_PRINT_CONFIG] = {"print-config", NULL, "print every setting as it stands and end", NULL},
+    [FLAG_HELP] = {"help", NULL, "this text", NULL},
+    [FLAG_VERSION] = {"version", NULL, "versions of what it is built with", NULL},
+};
+
+typedef struct {
+    Flag flag[N_FLAGS];
+    Config cfg;
+    int64_t world; /* of --plan */
+} Options;
+
+/* ---- the command line
+ * ----------------------------------------------------------------------------- */
+
+/* The config file is the one word that sets nothing; it may stand anywhere. */
+static Err split_words(char **word, int32_t n_words, const char **path, int32_t *n_overrides)
+{
+    int32_t n = 0;
+    *path = NULL;
+    for (int32_t i = 0; i < n_words; i++) {
+        if (word[i][0] == '-' || strchr(word[i], '='))
+            word[n++] = word[i];
+        else if (!*path)
+            *path = word[i];
+        else
+            FAIL(ERR_USAGE, "two config files, %s and %s: give one, and settings as --key=value",
+                 *path, word[i]);
+    }
+    *n_overrides = n;
+    return OK;
+}
+
+static bool asked(const Options *o, int32_t flag)
+{
+    return o->flag[flag].text != NULL;
+}
+
+static Err load_config(Options *o, char **word, int32_t n_words)
+{
+    const char *path;
+    int32_t n_overrides;
+    TRY(args_integer(&o->flag[FLAG_WORLD], 1, 1 << 20, &o->world));
+    if (asked(o, FLAG_WORLD) && !asked(o, FLAG_PLAN))
+        FAIL(ERR_USAGE, "--world is for --plan; a run gets its ranks from mpirun -np N");
+    TRY(split_words(word, n_words, &path, &n_overrides));
+    return config_load(&o->cfg, path, n_overrides, word);
+}
+
+static Err options_parse(Options *o, int argc, char **argv)
+{
+    int32_t n_words = 0;
+    memcpy(o->flag, FLAGS, sizeof FLAGS);
+    o->world = 1;
+    char **word = calloc((size_t)argc + 1, sizeof *word);
+    if (!word)
+        FAIL(ERR_SYSTEM, "out of memory for the command line");
+    Err err = args_take(o->flag, N_FLAGS, argc, argv, word, &n_words);
+    if (!err && !asked(o, FLAG_HELP) && !asked(o, FLAG_VERSION))
+        err = load_config(o, word, n_words);
+    free(word);
+    return err;
+}
+
+/* ---- questions
+ * ------------------------------------------------------------------------------------ */
+
+static void print_help(void)
+{
+    printf("usage: gpt_ddp [CONFIG.ini] [--key=value ...] [flags]\n"
+           "       mpirun -np 4 gpt_ddp CONFIG.ini [--key=value ...]\n\n"
+           "Trains a GPT-2 on one or many processes. Settings come from the file, then from the "
+           "command "
+           "line.\n\nflags:\n");
+    args_help(FLAGS, N_FLAGS, stdout);
+    printf("\nsettings, key = default:\n");
+    config_help(stdout);
+    printf("\nexit codes:\n");
+    report_exit_codes(stdout);
+}
+
+/* The data's vocabulary when the data is there; a plan needs none. */
+static Err vocab_for_plan(const Config *cfg, int64_t *vocab_size)
+{
+    Dataset data = {.vocab_size = CONFIG_AUTO};
+    Err err = dataset_open(&data, cfg);
+    int64_t known = err ? CONFIG_AUTO : data.vocab_size;
+    if (err && cfg->model.vocab_size == CONFIG_AUTO)
+        printf("(dataset %s is not here: planned for GPT-2's vocabulary)\n", cfg->data.dataset);
+    err_free(err);
+    dataset_close(&data);
+    return plan_vocab_size(cfg, known, vocab_size);
+}
+
+static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_size)
+{
+    const Config *cfg = &o->cfg;
+    int32_t share = bind_n_cpus() / (int32_t)o->world;
+    int64_t limit = cfg->memory.memory_limit;
+    PlanTarget target = {.device = device,
+                         .world = (int32_t)o->world,
+                         .n_threads = share > 0 ? share : 1,
+                         .vocab_size = vocab_size,
+                         .limit_bytes = limit == CONFIG_AUTO ? 0 : (size_t)limit};
+    TRY(plan_dtype(cfg, device, &target.dtype));
+    Plan *plan = malloc(sizeof *plan);
+    if (!plan)
+        FAIL(ERR_SYSTEM, "out of memory for the plan");
+    Err err = plan_build(plan, cfg, &target);
+    if (!err) {
+        plan_print(plan, stdout);
+        err = plan_check(plan);
+    }
+    free(plan);
+    return err;
+}
+
+/* With device = auto both tables; the answer is no only when neither fits. */
+static Err print_plans(const Options *o)
+{
+    int64_t vocab_size = 0;
+    int32_t device = o->cfg.system.device;
+    TRY(vocab_for_plan(&o->cfg, &vocab_size));
+    if (device != CONFIG_DEVICE_AUTO)
+        return print_plan_for(o, device == CONFIG_DEVICE_CPU ? DEVICE_CPU : DEVICE_CUDA,
+                              vocab_size);
+    Err on_cpu = print_plan_for(o, DEVICE_CPU, vocab_size);
+    if (on_cpu)
+        printf("%s\n", err_message(on_cpu));
+    printf("\n");
+    Err on_cuda = print_plan_for(o, DEVICE_CUDA, vocab_size);
+    if (on_cuda && !on_cpu)
+        printf("%s\n", err_message(on_cuda));
+    if (on_cuda && on_cpu)
+        return err_first(on_cuda, on_cpu);
+    err_free(on_cpu);
+    err_free(on_cuda);
+    return OK;
+}
+
+static bool is_question(const Options *o)
+{
+    return asked(o, FLAG_HELP) || asked(o, FLAG_VERSION) || asked(o, FLAG_PRINT_CONFIG) ||
+           asked(o, FLAG_PLAN);
+}
+
+static Err answer(const Options *o)
+{
+    if (asked(o, FLAG_HELP))
+        print_help();
+    else if (asked(o, FLAG_VERSION))
+        report_version("gpt_ddp", stdout);
+    else if (asked(o, FLAG_PRINT_CONFIG))
+        config_print(&o->cfg, stdout);
+    else
+        return print_plans(o);
+    return OK;
+}
+
+/* ---- the run
+ * -------------------------------------------------------------------------------------- */
+
+static Err choose_device(const Config *cfg, DeviceKind *kind)
+{
+    const char *reason = "";
+    bool has_gpu = device_available(DEVICE_CUDA, &reason);
+    bool wants_gpu = cfg->system.device == CONFIG_DEVICE_CUDA;
+    if (wants_gpu && !has_gpu)
+        FAIL(ERR_SYSTEM, "device = cuda: %s; use device = auto or cpu", reason);
+    *kind = has_gpu && cfg->system.device != CONFIG_DEVICE_CPU ? DEVICE_CUDA : DEVICE_CPU;
+    return OK;
+}
+
+static CommKind choose_comm(const Config *cfg, const Comm *comm, DeviceKind device)
+{
+    if (cfg->system.comm == CONFIG_COMM_NCCL)
+        return COMM_NCCL;
+    if (comm->world == 1)
+        return COMM_SINGLE;
+    bool wants_mpi = cfg->system.comm == CONFIG_COMM_MPI;
+    return device == DEVICE_CPU || wants_mpi ? COMM_MPI : COMM_NCCL;
+}
+
+static Err open_device(const Config *cfg, Comm *comm, Device *dev)
+{
+    DeviceArgs args = {.local_rank = comm->local_rank};
+    TRY(comm_agree(comm, choose_device(cfg, &args.kind)));
+    TRY(bind_threads(comm, &args.n_threads));
+    TRY(comm_agree(comm, device_open(dev, &args)));
+    return comm_bind(comm, dev, choose_comm(cfg, comm, args.kind));
+}
+
+static Err train(const Config *cfg, Comm *comm, const volatile sig_atomic_t *stop_signal)
+{
+    Device dev = {0};
+    Trainer *trainer = calloc(1, sizeof *trainer);
+    Err err = trainer ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the trainer");
+    TRY_GOTO(err, done, comm_agree(comm, err));
+    TRY_GOTO(err, done, open_device(cfg, comm, &dev));
+    TRY_GOTO(err, done, trainer_open(trainer, cfg, comm, &dev, stop_signal));
+    TRY_GOTO(err, done, trainer_run(trainer));
+done:
+    if (trainer)
+        trainer_close(trainer);
+    free(trainer);
+    device_close(&dev);
+    return err;
+}
+
+/* `parsed` is what this rank found in its command line and config file. */
+static int run(const Options *o, Err parsed, const volatile sig_atomic_t *stop_signal)
+{
+    Launcher launcher = launcher_detect();
+    Comm comm = {0};
+    Err err = comm_open(&comm, launcher.present);
+    if (err) {
+        err_free(parsed);
+        return report_error("gpt_ddp", err, launcher.rank == 0);
+    }
+    err = comm_agree(&comm, parsed);
+    if (!err)
+        err = comm_agree(&comm, launcher_check(&launcher, &comm));
+    if (!err && comm.rank == 0)
+        printf("gpt_ddp %s\n", program_version());
+    if (!err)
+        err = train(&o->cfg, &comm, stop_signal);
+    int exit_code = report_error("gpt_ddp", err, comm.rank == 0);
+    comm_close(&comm);
+    return exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    const volatile sig_atomic_t *stop_signal = signals_install();
+    Options *options = calloc(1, sizeof *options);
+    if (!options)
+        return report_error("gpt_ddp", ERR_NEW(ERR_SYSTEM, "out of memory"), true);
+    int exit_code;
+    Err err = options_parse(options, argc, argv);
+    if (!err && is_question(options)) {
+        bool speaks = launcher_detect().rank == 0;
+        exit_code = speaks ? report_error("gpt_ddp", answer(options), true) : 0;
+    } else {
+        exit_code = run(options, err, stop_signal);
+    }
+    free(options);
+    return exit_code;
+}

@@ -1,0 +1,192 @@
+#include "train/log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/human.h"
+
+enum { METRICS_MAX_BYTES = 1 << 30, NUMBER_BYTES = 32 };
+
+/* ---- life
+ * ----------------------------------------------------------------------------------------- */
+
+void log_init(Log *log, bool is_rank0)
+{
+    *log = (Log){.console = is_rank0 ? stdout : NULL};
+    log->is_terminal = is_rank0 && isatty(STDOUT_FILENO);
+}
+
+/* Length of the part of `text` to keep: whole lines, as log_step and log_eval write them, before
+ * from_iter. */
+static size_t lines_before(const char *text, int64_t from_iter)
+{
+    const char *line = text;
+    for (;;) {
+        const char *end = strchr(line, '\n');
+        int64_t iter;
+        if (!end || sscanf(line, "{\"iter\":%" SCNd64, &iter) != 1 || iter >= from_iter)
+            return (size_t)(line - text);
+        line = end + 1;
+    }
+}
+
+static Err drop_later_lines(const char *path, int64_t from_iter)
+{
+    if (!path_exists(path))
+        return OK;
+    char *text = NULL;
+    size_t n_bytes = 0;
+    TRY(file_read_text(path, METRICS_MAX_BYTES, &text, &n_bytes));
+    size_t keep = lines_before(text, from_iter);
+    Err err = keep < n_bytes ? file_publish(path, text, keep) : OK;
+    free(text);
+    return err;
+}
+
+Err log_open(Log *log, const char *out_dir, int64_t from_iter)
+{
+    if (!log->console)
+        return OK;
+    char path[FILE_PATH_BYTES];
+    TRY(dir_make(out_dir));
+    TRY(path_join(path, out_dir, "metrics.jsonl"));
+    TRY(drop_later_lines(path, from_iter));
+    log->metrics = fopen(path, "a");
+    if (!log->metrics)
+        FAIL(ERR_WRITE, "%s: cannot open for writing: %s", path, strerror(errno));
+    return OK;
+}
+
+void log_close(Log *log)
+{
+    if (log->metrics && fclose(log->metrics) != 0)
+        log_say(log, "warning: metrics.jsonl: %s", strerror(errno));
+    log->metrics = NULL;
+}
+
+/* ---- for people
+ * ----------------------------------------------------------------------------------- */
+
+static void clear_progress(Log *log)
+{
+    if (log->progress_shown)
+        fputs("\r\033[K", log->console);
+    log->progress_shown = false;
+}
+
+void log_say(Log *log, const char *fmt, ...)
+{
+    if (!log->console)
+        return;
+    clear_progress(log);
+    va_list args;
+    va_start(args, fmt);
+    vfprintf(log->console, fmt, args);
+    va_end(args);
+    fputc('\n', log->console);
+    fflush(log->console);
+}
+
+static double tokens_per_second(const StepRecord *record)
+{
+    return record->step_ms > 0 ? (double)record->step_tokens * 1e3 / record->step_ms : 0;
+}
+
+/* In percent; -100 when the peak is unknown, as nanoGPT prints before it has measured. */
+static double mfu_percent(const Log *log, const StepRecord *record)
+{
+    if (log->peak_flops <= 0)
+        return -100.0;
+    return 100.0 * tokens_per_second(record) * log->flop_per_token / log->peak_flops;
+}
+
+static Human eta(const Log *log, const StepRecord *record)
+{
+    double steps = (double)(log->max_iters - record->iter - 1);
+    return human_duration(steps * log->ema_step_ms / 1e3);
+}
+
+static void say_step(Log *log, const StepRecord *r)
+{
+    log_say(log,
+            "iter %" PRId64 ": loss %.4f, time %.2fms, mfu %.2f%% | lr %.2e, norm %.2f, %s tok/s, "
+            "eta %s",
+            r->iter, r->loss, r->step_ms, mfu_percent(log, r), r->lr, r->grad_norm,
+            human_count(llround(tokens_per_second(r))).text, eta(log, r).text);
+}
+
+static void show_progress(Log *log, const StepRecord *r)
+{
+    fprintf(log->console, "\r\033[Kiter %" PRId64 " of %" PRId64 ", loss %.4f, eta %s", r->iter,
+            log->max_iters, r->loss, eta(log, r).text);
+    fflush(log->console);
+    log->progress_shown = true;
+}
+
+/* ---- for programs
+ * --------------------------------------------------------------------------------- */
+
+/* JSON knows no NaN and no infinity: null. */
+static const char *json_number(char *out, double value)
+{
+    if (!isfinite(value))
+        return "null";
+    snprintf(out, NUMBER_BYTES, "%.10g", value);
+    return out;
+}
+
+static void metrics_line(Log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void metrics_line(Log *log, const char *fmt, ...)
+{
+    if (!log->metrics)
+        return;
+    va_list args;
+    va_start(args, fmt);
+    int written = vfprintf(log->metrics, fmt, args);
+    va_end(args);
+    if (written < 0 || fflush(log->metrics) != 0) {
+        log_say(log, "warning: metrics.jsonl cannot be written any more: %s", strerror(errno));
+        fclose(log->metrics);
+        log->metrics = NULL;
+    }
+}
+
+static void record_step(Log *log, const StepRecord *r)
+{
+    char loss[NUMBER_BYTES], norm[NUMBER_BYTES];
+    metrics_line(
+        log,
+        "{\"iter\":%" PRId64 ",\"tokens\":%" PRId64
+        ",\"loss\":%s,\"lr\":%.10g,\"grad_norm\":%s,\"time_ms\":%.3f,\"tokens_per_s\":%.1f,"
+        "\"mfu\":%.3f,\"skipped\":%s}\n",
+        r->iter, r->tokens, json_number(loss, r->loss), r->lr, json_number(norm, r->grad_norm),
+        r->step_ms, tokens_per_second(r), mfu_percent(log, r), r->skipped ? "true" : "false");
+}
+
+void log_step(Log *log, const StepRecord *record, bool print)
+{
+    if (!log->console)
+        return;
+    bool first = log->ema_step_ms == 0;
+    log->ema_step_ms = first ? record->step_ms : 0.95 * log->ema_step_ms + 0.05 * record->step_ms;
+    record_step(log, record);
+    if (print)
+        say_step(log, record);
+    else if (log->is_terminal)
+        show_progress(log, record);
+}
+
+void log_eval(Log *log, int64_t step, int64_t tokens, double train_loss, double val_loss)
+{
+    char train[NUMBER_BYTES], val[NUMBER_BYTES];
+    log_say(log, "step %" PRId64 ": train loss %.4f, val loss %.4f", step, train_loss, val_loss);
+    metrics_line(
+        log, "{\"iter\":%" PRId64 ",\"tokens\":%" PRId64 ",\"train_loss\":%s,\"val_loss\":%s}\n",
+        step, tokens, json_number(train, train_loss), json_number(val, val_loss));
+}

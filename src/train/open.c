@@ -1,0 +1,323 @@
+/* Everything before step 0, in phases that each end in an agreement of all ranks. Nothing is
+ * written until the last phase, when all that can be wrong with the input has been looked at. */
+#include <ctype.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/human.h"
+#include "train/trainer.h"
+
+/* Left to the rest of the process and the system when the limit is what is free now. */
+enum { MEMORY_RESERVE_BYTES = 128 << 20 };
+
+/* ---- phase 1: data
+ * -------------------------------------------------------------------------------- */
+
+static Err open_loaders(Trainer *t, int64_t vocab_size)
+{
+    const Config *cfg = t->cfg;
+    ConfigSampling sampling = (ConfigSampling)cfg->data.sampling;
+    uint64_t seed = (uint64_t)cfg->run.seed;
+    TRY(loader_init(&t->train_loader, &t->data.train, sampling, seed, cfg->model.block_size,
+                    vocab_size));
+    return loader_init(&t->val_loader, &t->data.val, sampling, seed, cfg->model.block_size,
+                       vocab_size);
+}
+
+/* This rank's share of the tokens, all of them below vocab_size. */
+static Err check_share(const Trainer *t, const TokenFiles *files, int64_t vocab_size)
+{
+    int64_t world = t->comm->world, rank = t->comm->rank;
+    int64_t per_rank = (files->n_tokens + world - 1) / world;
+    int64_t begin = rank * per_rank < files->n_tokens ? rank * per_rank : files->n_tokens;
+    int64_t n = files->n_tokens - begin < per_rank ? files->n_tokens - begin : per_rank;
+    return n > 0 ? token_files_check(files, begin, n, vocab_size) : OK;
+}
+
+static Err open_data(Trainer *t, int64_t *vocab_size)
+{
+    TRY(dataset_open(&t->data, t->cfg));
+    TRY(plan_vocab_size(t->cfg, t->data.vocab_size, vocab_size));
+    TRY(open_loaders(t, *vocab_size));
+    TRY(check_share(t, &t->data.train, *vocab_size));
+    return check_share(t, &t->data.val, *vocab_size);
+}
+
+/* ---- phase 2: plan
+ * -------------------------------------------------------------------------------- */
+
+/* Bytes this rank may use: memory_limit, or its share of what is free. The least of all ranks, so
+ * that all plan alike. */
+static Err memory_limit(Trainer *t, const DeviceInfo *info, size_t *limit)
+{
+    int64_t bytes = t->cfg->memory.memory_limit;
+    if (bytes == CONFIG_AUTO) {
+        int64_t sharers = t->dev->kind == DEVICE_CPU ? t->comm->local_world : 1;
+        bytes = ((int64_t)info->memory_free_bytes - MEMORY_RESERVE_BYTES) / sharers;
+    }
+    bytes = bytes > 1 ? -bytes : -1;
+    TRY(comm_max_i64(t->comm, &bytes, 1));
+    *limit = (size_t)-bytes;
+    return OK;
+}
+
+static Err make_plan(Trainer *t, const DeviceInfo *info, int64_t vocab_size, size_t limit_bytes)
+{
+    PlanTarget target = {.device = t->dev->kind,
+                         .dtype = info->storage_dtype,
+                         .world = t->comm->world,
+                         .n_threads = t->dev->n_threads,
+                         .vocab_size = vocab_size,
+                         .limit_bytes = limit_bytes};
+    if (t->cfg->system.dtype != CONFIG_DTYPE_AUTO)
+        TRY(plan_dtype(t->cfg, t->dev->kind, &target.dtype));
+    t->plan = malloc(sizeof *t->plan);
+    if (!t->plan)
+        FAIL(ERR_SYSTEM, "out of memory for the plan");
+    TRY(plan_build(t->plan, t->cfg, &target));
+    return plan_check(t->plan);
+}
+
+/* ---- phase 3: memory and what lives in it
+ * --------------------------------------------------------- */
+
+static Err carve_memory(Trainer *t)
+{
+    const Plan *plan = t->plan;
+    Arena *arena = malloc(sizeof *arena);
+    Err err = arena ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the region table");
+    if (!err)
+        err = device_alloc(t->dev, plan->total_bytes, &t->memory);
+    if (!err) {
+        arena_init(arena, t->memory, plan->total_bytes);
+        t->mem = (PlanMemory){.model = &t->model, .optim = &t->optim};
+        plan_carve(plan, arena, &t->mem);
+        ASSERT(arena->peak_bytes == plan->total_bytes, "carved %zu bytes, planned %zu",
+               arena->peak_bytes, plan->total_bytes);
+    }
+    free(arena);
+    return err;
+}
+
+static Err build_model(Trainer *t)
+{
+    const Plan *plan = t->plan;
+    int32_t world = t->comm->world, rank = t->comm->rank;
+    bool sharded = plan->n_owners > 1;
+    TRY(layout_make(&t->layout, &plan->dims, plan->bucket_elements, plan->pad_elements));
+    TRY(shard_make(&t->owned, &t->layout, sharded ? rank : 0, plan->n_owners));
+    TRY(shard_make(&t->disjoint, &t->layout, rank, world));
+    TRY(gpt2_open(&t->model, &plan->dims, &plan->shape, &t->layout));
+    adamw_init(&t->optim, &t->owned, &t->cfg->optim, plan->shape.dtype);
+    TRY(carve_memory(t));
+    device_set_workspace(t->dev, t->mem.workspace);
+    reducer_init(&t->reducer, t->comm, t->dev, &t->layout, t->model.grads, t->model.params,
+                 &t->cfg->system);
+    return OK;
+}
+
+/* ---- phase 4: parameters
+ * -------------------------------------------------------------------------- */
+
+static bool is_checkpoint_name(const char *name)
+{
+    if (strncmp(name, "step_", 5) != 0 || name[5] == '\0')
+        return false;
+    for (name += 5; *name; name++)
+        if (!isdigit((unsigned char)*name))
+            return false;
+    return true;
+}
+
+/* A new run must not mix its checkpoints with those of an older one: a later resume would take the
+ * wrong ones, and pruning would delete them. Looked at by rank 0. */
+static Err refuse_old_checkpoints(const Trainer *t)
+{
+    const char *dir = t->cfg->run.out_dir;
+    char **names = NULL;
+    int32_t n_names = 0;
+    Err err = OK;
+    if (t->comm->rank != 0 || t->cfg->run.eval_only || !path_is_dir(dir))
+        return OK;
+    TRY(dir_list(dir, &names, &n_names));
+    for (int32_t i = 0; i < n_names && !err; i++)
+        if (is_checkpoint_name(names[i]))
+            err = ERR_NEW(ERR_USAGE,
+                          "out_dir %s holds checkpoints of an earlier run (%s): continue it with "
+                          "init_from = resume or auto, choose another out_dir, or remove them",
+                          dir, names[i]);
+    dir_list_free(names, n_names);
+    return err;
+}
+
+static Err start_from_scratch(Trainer *t)
+{
+    TRY(comm_agree(t->comm, refuse_old_checkpoints(t)));
+    Err err = gpt2_init_params(&t->model, t->dev, (uint64_t)t->cfg->run.seed);
+    TRY(comm_agree(t->comm, err));
+    adamw_reset(&t->optim, t->dev, t->model.params);
+    log_say(&t->log, "initializing a new model from scratch");
+    return OK;
+}
+
+static Err start_from_weights(Trainer *t, const char *dir)
+{
+    TRY(comm_agree(t->comm, refuse_old_checkpoints(t)));
+    TRY(comm_agree(t->comm, checkpoint_load_weights(dir, &t->model, t->dev)));
+    adamw_reset(&t->optim, t->dev, t->model.params);
+    log_say(&t->log, "initializing from the weights in %s", dir);
+    return OK;
+}
+
+/* Said when the samples consumed are not what this config would have consumed in as many steps. */
+static void notice_changed_batch(Trainer *t)
+{
+    const Progress *p = &t->progress;
+    if (p->n_sequences != p->step * t->plan->step_sequences)
+        log_say(&t->log,
+                "notice: the checkpoint used %s sequences in %" PRId64
+                " steps, this config makes steps of %" PRId64 ": the data goes on where it stood",
+                human_count(p->n_sequences).text, p->step, t->plan->step_sequences);
+}
+
+static Err resume_from(Trainer *t, const char *dir)
+{
+    CheckpointState state = {.comm = t->comm,
+                             .dev = t->dev,
+                             .cfg = t->cfg,
+                             .model = &t->model,
+                             .optim = &t->optim,
+                             .staging = t->mem.staging,
+                             .meta_path = ""};
+    TRY(checkpoint_load(&state, dir, &t->progress));
+    t->saved_step = t->progress.step;
+    log_say(&t->log, "resuming from %s", dir);
+    notice_changed_batch(t);
+    return OK;
+}
+
+static Err resume_newest(Trainer *t, bool required)
+{
+    char dir[FILE_PATH_BYTES];
+    bool found = false;
+    TRY(checkpoint_find(t->comm, t->cfg->run.out_dir, &found, dir));
+    if (found)
+        return resume_from(t, dir);
+    if (required)
+        FAIL(ERR_MISSING,
+             "init_from = resume: no usable checkpoint in %s; init_from = auto starts from scratch "
+             "then",
+             t->cfg->run.out_dir);
+    return start_from_scratch(t);
+}
+
+static Err set_parameters(Trainer *t)
+{
+    t->progress = (Progress){.best_val_loss = INFINITY};
+    switch (config_init_kind(t->cfg)) {
+    case INIT_RESUME:
+        return resume_newest(t, true);
+    case INIT_AUTO:
+        return resume_newest(t, false);
+    case INIT_DIRECTORY:
+        return start_from_weights(t, t->cfg->model.init_from);
+    case INIT_SCRATCH:
+        break;
+    }
+    return start_from_scratch(t);
+}
+
+/* ---- what is said
+ * --------------------------------------------------------------------------------- */
+
+static void say_machine(Trainer *t, const DeviceInfo *info, int32_t n_hosts)
+{
+    const Comm *comm = t->comm;
+    log_say(&t->log, "%d rank%s on %d host%s, %s (%s), %d thread%s per rank, %s, comm %s",
+            comm->world, comm->world == 1 ? "" : "s", n_hosts, n_hosts == 1 ? "" : "s",
+            device_kind_name(t->dev->kind), info->name, t->dev->n_threads,
+            t->dev->n_threads == 1 ? "" : "s", dtype_name(t->plan->shape.dtype),
+            comm_kind_name(comm->kind));
+    if (info->peak_flops > 0)
+        log_say(&t->log, "peak %.1f GFLOP/s per rank (%s); mfu is of this", info->peak_flops * 1e-9,
+                info->peak_source);
+}
+
+static void say_run(Trainer *t)
+{
+    const Plan *plan = t->plan;
+    log_say(&t->log, "dataset %s: %s tokens to train, %s to validate, vocabulary of %s",
+            t->cfg->data.dataset, human_count(t->data.train.n_tokens).text,
+            human_count(t->data.val.n_tokens).text, human_count(plan->dims.vocab_size).text);
+    log_say(&t->log, "tokens per iteration will be: %s",
+            human_count(plan->step_sequences * plan->shape.n_tokens).text);
+    log_say(&t->log, "number of parameters: %.2fM",
+            (double)gpt_param_count(&plan->dims, false) * 1e-6);
+    log_say(&t->log,
+            "memory: %s per rank of %s allowed; micro_batch %" PRId64 " x %" PRId64
+            " micro-steps, head_chunk %" PRId64
+            ", recompute %s; AdamW state: %s per rank, 1/%d of %s",
+            human_bytes(plan->total_bytes).text, human_bytes(plan->target.limit_bytes).text,
+            plan->shape.micro_batch, plan->n_micro_steps, plan->shape.head_chunk,
+            plan->shape.recompute == RECOMPUTE_NONE ? "none" : "gelu_ln",
+            human_bytes(plan->optimizer_bytes).text, plan->n_owners,
+            human_bytes(plan->optimizer_whole_bytes).text);
+    if (t->cfg->notice[0])
+        log_say(&t->log, "notice: %s", t->cfg->notice);
+}
+
+static Err say_start(Trainer *t, const DeviceInfo *info)
+{
+    double n_hosts = t->comm->local_rank == 0;
+    TRY(comm_sum_f64(t->comm, &n_hosts, 1));
+    say_machine(t, info, (int32_t)n_hosts);
+    say_run(t);
+    t->log.peak_flops = info->peak_flops * t->comm->world;
+    t->log.flop_per_token = gpt_flop_per_token(&t->plan->dims);
+    t->log.max_iters = t->cfg->optim.max_iters;
+    return OK;
+}
+
+/* ---- life
+ * ----------------------------------------------------------------------------------------- */
+
+Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev,
+                 const volatile sig_atomic_t *stop_signal)
+{
+    *t = (Trainer){
+        .cfg = cfg, .comm = comm, .dev = dev, .stop_signal = stop_signal, .saved_step = -1};
+    log_init(&t->log, comm->rank == 0);
+    int64_t vocab_size = 0;
+    size_t limit_bytes = 0;
+    DeviceInfo info;
+    TRY(comm_agree(comm, open_data(t, &vocab_size)));
+    TRY(comm_agree(comm, device_info(dev, &info)));
+    TRY(memory_limit(t, &info, &limit_bytes));
+    TRY(comm_agree(comm, make_plan(t, &info, vocab_size, limit_bytes)));
+    TRY(comm_agree(comm, build_model(t)));
+    TRY(say_start(t, &info));
+    TRY(set_parameters(t));
+    if (cfg->run.eval_only)
+        return OK;
+    return comm_agree(comm, log_open(&t->log, cfg->run.out_dir, t->progress.step));
+}
+
+void trainer_close(Trainer *t)
+{
+    log_close(&t->log);
+    err_free(t->reducer.err);
+    gpt2_close(&t->model);
+    shard_free(&t->disjoint);
+    shard_free(&t->owned);
+    layout_free(&t->layout);
+    if (t->memory) {
+        device_set_workspace(t->dev, tensor_none());
+        device_free(t->dev, t->memory);
+    }
+    free(t->plan);
+    dataset_close(&t->data);
+    *t = (Trainer){0};
+}

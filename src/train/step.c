@@ -1,0 +1,123 @@
+/* One update. Work on the device is queued without waiting until the sums are needed; the small
+ * all-reduce of the sums is the one place where ranks decide, from the same bits, what they do
+ * next. */
+#include <math.h>
+#include <time.h>
+
+#include "optim/schedule.h"
+#include "train/batch.h"
+#include "train/trainer.h"
+
+static double now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+}
+
+/* ---- gradients
+ * ------------------------------------------------------------------------------------ */
+
+/* This rank's sequences of the step are one block: sample j of step s is the same text on any
+ * number of ranks. */
+static int64_t first_sample(const Trainer *t, int64_t micro_step)
+{
+    return t->progress.n_sequences + t->comm->rank * t->plan->rank_sequences +
+           micro_step * t->plan->shape.micro_batch;
+}
+
+static Err load_micro_batch(Trainer *t, int64_t first)
+{
+    Err err = OK;
+    for (int64_t row = 0; row < t->plan->shape.micro_batch; row++) {
+        int64_t offset = loader_offset(&t->train_loader, first + row);
+        err = err_first(err, batch_read(t, &t->train_loader, row, offset));
+    }
+    return err;
+}
+
+/* grads and loss_total of the whole step: sums over all ranks for grads, my share for the loss. A
+ * fault here does not end it: the other ranks wait in the same collectives. */
+static Err accumulate(Trainer *t)
+{
+    Err err = OK;
+    double scale = 1.0 / ((double)t->plan->step_sequences * (double)t->plan->shape.n_tokens);
+    device_zero(t->dev, t->model.grads);
+    device_zero(t->dev, t->model.loss_total);
+    for (int64_t m = 0; m < t->plan->n_micro_steps; m++) {
+        bool last = m == t->plan->n_micro_steps - 1;
+        int64_t first = first_sample(t, m);
+        err = err_first(err, load_micro_batch(t, first));
+        GptBatch batch = batch_upload(t, first, true);
+        gpt2_forward(&t->model, t->dev, &batch);
+        if (last)
+            reducer_begin(&t->reducer);
+        gpt2_backward(&t->model, t->dev, &batch, scale, last ? reducer_bucket_ready : NULL,
+                      &t->reducer);
+    }
+    return err_first(err, reducer_finish(&t->reducer));
+}
+
+/* ---- what ranks tell each other
+ * ------------------------------------------------------------------- */
+
+/* Sums over ranks. */
+enum { SUM_LOSS, SUM_SQUARES, SUM_STOP, SUM_FAILED, N_SUMS };
+
+/* Waits for the device, and for the other ranks. A fault of any rank is returned by all. */
+static Err exchange(Trainer *t, Err mine, double sum[N_SUMS])
+{
+    sum[SUM_LOSS] = sum[SUM_SQUARES] = 0;
+    adamw_sum_squares(&t->optim, t->dev, t->model.grads, &t->disjoint);
+    device_download(t->dev, &sum[SUM_LOSS], t->model.loss_total);
+    device_download(t->dev, &sum[SUM_SQUARES], t->optim.sum_squares);
+    mine = err_first(mine, device_sync(t->dev));
+    sum[SUM_STOP] = t->stop_signal && *t->stop_signal;
+    sum[SUM_FAILED] = mine != OK;
+    mine = err_first(mine, comm_sum_f64(t->comm, sum, N_SUMS));
+    return sum[SUM_FAILED] > 0 ? comm_agree(t->comm, mine) : mine;
+}
+
+/* ---- update
+ * --------------------------------------------------------------------------------------- */
+
+/* torch's clip_grad_norm_; 0 turns it off. */
+static double clip_scale(const Trainer *t, double norm)
+{
+    double limit = t->cfg->optim.grad_clip;
+    double scale = limit / (norm + 1e-6);
+    return limit > 0 && scale < 1 ? scale : 1;
+}
+
+static Err update(Trainer *t, double norm, double lr)
+{
+    adamw_update(&t->optim, t->dev, t->model.params, t->model.grads, lr, clip_scale(t, norm),
+                 t->progress.step + 1);
+    return reducer_publish(&t->reducer);
+}
+
+Err trainer_step(Trainer *t, StepRecord *record)
+{
+    double sum[N_SUMS];
+    double start = now_ms();
+    double lr = schedule_lr(&t->cfg->optim, t->progress.step);
+    TRY(exchange(t, accumulate(t), sum));
+
+    double norm = sqrt(sum[SUM_SQUARES]);
+    bool finite = isfinite(sum[SUM_LOSS]) && isfinite(norm);
+    if (finite)
+        TRY(update(t, norm, lr));
+    *record = (StepRecord){.iter = t->progress.step,
+                           .loss = sum[SUM_LOSS],
+                           .lr = lr,
+                           .grad_norm = norm,
+                           .step_tokens = t->plan->step_sequences * t->plan->shape.n_tokens,
+                           .skipped = !finite};
+    t->progress.step++;
+    t->progress.n_sequences += t->plan->step_sequences;
+    t->progress.n_bad_steps = finite ? 0 : t->progress.n_bad_steps + 1;
+    t->stop = sum[SUM_STOP] > 0;
+    record->tokens = t->progress.n_sequences * t->plan->shape.n_tokens;
+    record->step_ms = now_ms() - start;
+    return OK;
+}
