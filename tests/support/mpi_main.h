@@ -24,21 +24,14 @@
 
 #include "comm/comm.h"
 #include "kernels/device.h"
+#include "tests/support/check_err.h"
 
 typedef struct {
     Comm comm;
     Device dev;
 } MpiTest;
 
-/* The check of an Err in a test: its message is shown when it is not OK. */
-#define assert_ok(call)                                                                            \
-    do {                                                                                           \
-        Err assert_ok_err_ = (call);                                                               \
-        if (assert_ok_err_)                                                                        \
-            fail_msg("%s: %s", #call, err_message(assert_ok_err_));                                \
-    } while (0)
-
-/* For the fixture only: tests use assert_ok. */
+/* For the fixture only: tests use check_no_err. */
 static inline void mpi_main_try(MpiTest *t, Err err)
 {
     if (!err)
