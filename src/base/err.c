@@ -53,15 +53,17 @@ Err err_prefix(Err err, const char *fmt, ...)
 {
     if (!err || is_constant(err))
         return err;
-    char prefix[MESSAGE_BYTES], old[MESSAGE_BYTES];
+    char prefix[MESSAGE_BYTES - 2];
     va_list args;
     va_start(args, fmt);
     vsnprintf(prefix, sizeof prefix, fmt, args);
     va_end(args);
-    memcpy(old, err->message, sizeof old);
-    int used = snprintf(err->message, sizeof err->message, "%s: ", prefix);
-    if (used < MESSAGE_BYTES)
-        snprintf(err->message + used, (size_t)(MESSAGE_BYTES - used), "%s", old);
+    size_t used = strlen(prefix), room = MESSAGE_BYTES - 1 - 2 - used, kept = strlen(err->message);
+    kept = kept < room ? kept : room;
+    memmove(err->message + used + 2, err->message, kept);
+    err->message[used + 2 + kept] = '\0';
+    memcpy(err->message, prefix, used);
+    memcpy(err->message + used, ": ", 2);
     return err;
 }
 

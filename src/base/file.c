@@ -264,8 +264,13 @@ static Err remove_files(const char *path, char *const *names, int32_t n_names)
 Err dir_remove(const char *path)
 {
     struct stat info;
-    if (lstat(path, &info) < 0 && errno == ENOENT)
-        return OK;
+    if (lstat(path, &info) < 0) {
+        if (errno == ENOENT)
+            return OK;
+        FAIL(ERR_WRITE, "cannot look at %s: %s", path, strerror(errno));
+    }
+    if (!S_ISDIR(info.st_mode))
+        FAIL(ERR_WRITE, "cannot remove %s: not a directory", path);
     char **names = NULL;
     int32_t n_names = 0;
     TRY(dir_list(path, &names, &n_names));
