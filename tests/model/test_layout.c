@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <cmocka.h>
+#include "tests/support/check_err.h"
 
 static GptDims gpt2_small(bool bias, int64_t vocab_size)
 {
@@ -32,7 +32,7 @@ static GptDims odd(bool bias)
 static Layout make(const GptDims *dims, int64_t bucket_elements, int64_t pad_elements)
 {
     Layout layout;
-    assert_null(layout_make(&layout, dims, bucket_elements, pad_elements));
+    check_no_err(layout_make(&layout, dims, bucket_elements, pad_elements));
     return layout;
 }
 

@@ -1,20 +1,12 @@
 #include "tests/support/tiny_gpt.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
+#include "tests/support/check_err.h"
 
 enum { TOKEN_STREAM = 1000, IGNORED_TOKEN = 3 };
-
-static void must(Err err)
-{
-    if (err)
-        fail_msg("%s", err_message(err));
-}
 
 GptDims tiny_dims(void)
 {
@@ -68,7 +60,7 @@ static void fill_with_nan(TinyGpt *t, size_t n_bytes)
     assert_non_null(ones);
     memset(ones, 0xff, n_bytes);
     device_upload(&t->dev, tensor_1d(t->memory, DTYPE_U8, (int64_t)n_bytes), ones);
-    must(device_sync(&t->dev));
+    check_no_err(device_sync(&t->dev));
     free(ones);
 }
 
@@ -79,7 +71,7 @@ static void allocate(TinyGpt *t)
     arena_init(arena, NULL, 0);
     t->n_bytes = carve(t, arena);
     size_t all = arena->peak_bytes;
-    must(device_alloc(&t->dev, all, &t->memory));
+    check_no_err(device_alloc(&t->dev, all, &t->memory));
     fill_with_nan(t, all);
     arena_init(arena, t->memory, all);
     carve(t, arena);
@@ -103,12 +95,12 @@ static void fill_params(TinyGpt *t)
     }
 }
 
-void tiny_open(TinyGpt *t, const GptDims *dims, const GptShape *shape)
+void tiny_open(TinyGpt *t, GptDims dims, GptShape shape)
 {
     *t = (TinyGpt){0};
-    must(device_open(&t->dev, &(DeviceArgs){.kind = DEVICE_CPU, .n_threads = 1}));
-    must(layout_make(&t->layout, dims, 1000, 384));
-    must(gpt2_open(&t->model, dims, shape, &t->layout));
+    check_no_err(device_open(&t->dev, &(DeviceArgs){.kind = DEVICE_CPU, .n_threads = 1}));
+    check_no_err(layout_make(&t->layout, &dims, 1000, 384));
+    check_no_err(gpt2_open(&t->model, &dims, &shape, &t->layout));
     allocate(t);
     fill_params(t);
 }
@@ -147,11 +139,11 @@ GptBatch tiny_batch(TinyGpt *t, int64_t first, int64_t B, int64_t T)
     Tensor tokens = tensor_as_2d(tensor_range(t->tokens, 0, n), B, T);
     Tensor targets = tensor_as_2d(tensor_range(t->targets, 0, n), B, T);
     device_upload(&t->dev, tokens, ids);
-    must(device_sync(&t->dev));
+    check_no_err(device_sync(&t->dev));
     if (first == 0 && n > IGNORED_TOKEN)
         ids[IGNORED_TOKEN + 1] = -1;
     device_upload(&t->dev, targets, ids + 1);
-    must(device_sync(&t->dev));
+    check_no_err(device_sync(&t->dev));
     free(ids);
     return (GptBatch){
         .tokens = tokens, .targets = targets, .first_sample = first, .seed = 7, .training = true};
@@ -168,7 +160,7 @@ double tiny_loss(TinyGpt *t)
 {
     double loss = NAN;
     device_download(&t->dev, &loss, t->model.loss_total);
-    must(device_sync(&t->dev));
+    check_no_err(device_sync(&t->dev));
     return loss;
 }
 
@@ -178,14 +170,14 @@ float *tiny_read(TinyGpt *t, Tensor x)
     float *values = malloc(tensor_bytes(x));
     assert_non_null(values);
     device_download(&t->dev, values, x);
-    must(device_sync(&t->dev));
+    check_no_err(device_sync(&t->dev));
     return values;
 }
 
 void tiny_write(TinyGpt *t, Tensor x, const float *values)
 {
     device_upload(&t->dev, x, values);
-    must(device_sync(&t->dev));
+    check_no_err(device_sync(&t->dev));
 }
 
 float *tiny_gradients(TinyGpt *t, const GptBatch *batch)

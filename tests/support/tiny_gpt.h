@@ -6,6 +6,7 @@
 
 #include "model/gpt2.h"
 
+/* The model points into it: never copied once open. */
 typedef struct {
     Device dev;
     Layout layout;
@@ -22,7 +23,7 @@ GptDims tiny_dims(void);
 GptShape tiny_shape(int64_t B, int64_t T);
 
 /* Buckets of at least 1000 elements, padded to multiples of 384. One thread. */
-void tiny_open(TinyGpt *t, const GptDims *dims, const GptShape *shape);
+void tiny_open(TinyGpt *t, GptDims dims, GptShape shape);
 void tiny_close(TinyGpt *t);
 
 /* A multiple of 2^-16 in [-0.5, 0.5): an integer hash of (stream, index). */
