@@ -37,7 +37,6 @@ typedef struct {
 static Err split_words(char **word, int32_t n_words, const char **path, int32_t *n_overrides)
 {
     int32_t n = 0;
-    *path = NULL;
     for (int32_t i = 0; i < n_words; i++) {
         if (word[i][0] == '-' || strchr(word[i], '='))
             word[n++] = word[i];
@@ -58,8 +57,8 @@ static bool asked(const Options *o, int32_t flag)
 
 static Err load_config(Options *o, char **word, int32_t n_words)
 {
-    const char *path;
-    int32_t n_overrides;
+    const char *path = NULL;
+    int32_t n_overrides = 0;
     TRY(args_integer(&o->flag[FLAG_WORLD], 1, 1 << 20, &o->world));
     if (asked(o, FLAG_WORLD) && !asked(o, FLAG_PLAN))
         FAIL(ERR_USAGE, "--world is for --plan; a run gets its ranks from mpirun -np N");

@@ -68,7 +68,7 @@ Err plan_dtype(const Config *cfg, DeviceKind device, DType *dtype);
  * is still OK here, so that it can be printed: plan_check refuses it. */
 Err plan_build(Plan *plan, const Config *cfg, const PlanTarget *target);
 
-/* ERR_USAGE when total_bytes exceeds the limit: names the three largest groups of regions, and the
+/* ERR_USAGE when total_bytes exceeds the limit: names the three largest regions, and the
  * largest micro_batch that would fit. */
 Err plan_check(const Plan *plan);
 

@@ -1,99 +1,38 @@
 /* The plan for people: the table, and the message when it does not fit. */
 #include "plan/plan.h"
 
-#include <ctype.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "base/human.h"
 
-/* Regions alike in all but the layer number, shown as one line: "h.*.qkv", 12 of them. */
-typedef struct {
-    char name[REGION_NAME_BYTES];
-    const Region *first;
-    int32_t n_regions;
-    size_t bytes;
-} Family;
-
-/* name with every run of digits replaced by one '*'. */
-static void family_name(char *out, const char *name)
+static void print_region(const Region *r, FILE *out)
 {
-    while (*name) {
-        if (!isdigit((unsigned char)*name)) {
-            *out++ = *name++;
-            continue;
-        }
-        *out++ = '*';
-        while (isdigit((unsigned char)*name))
-            name++;
-    }
-    *out = '\0';
-}
-
-static bool same_family(const Family *f, const Region *r, const char *name)
-{
-    return f->first->group == r->group && f->first->dtype == r->dtype &&
-           f->first->rank == r->rank && memcmp(f->first->dim, r->dim, sizeof r->dim) == 0 &&
-           strcmp(f->name, name) == 0;
-}
-
-/* In order of first appearance. family has room for ARENA_MAX_REGIONS. */
-static int32_t find_families(const Arena *arena, Family *family)
-{
-    int32_t n = 0;
-    for (int32_t i = 0; i < arena->n_regions; i++) {
-        const Region *r = &arena->region[i];
-        char name[REGION_NAME_BYTES];
-        family_name(name, r->name);
-        int32_t f = 0;
-        while (f < n && !same_family(&family[f], r, name))
-            f++;
-        if (f == n) {
-            family[n] = (Family){.first = r};
-            memcpy(family[n++].name, name, sizeof name);
-        }
-        family[f].n_regions++;
-        family[f].bytes += r->bytes;
-    }
-    /* A family of one keeps its own name. */
-    for (int32_t f = 0; f < n; f++)
-        if (family[f].n_regions == 1)
-            memcpy(family[f].name, family[f].first->name, sizeof family[f].name);
-    return n;
-}
-
-static void print_shape(const Region *r, FILE *out)
-{
-    char text[96];
+    char shape[96] = "";
     int used = 0;
     for (int32_t d = 0; d < r->rank; d++)
-        used += snprintf(text + used, sizeof text - (size_t)used, "%s%" PRId64, d ? " x " : "",
+        used += snprintf(shape + used, sizeof shape - (size_t)used, "%s%" PRId64, d ? " x " : "",
                          r->dim[d]);
-    fprintf(out, "%-9s %-24s", dtype_name(r->dtype), text);
+    fprintf(out, "    %-28s %-9s %-24s %12s\n", r->name, dtype_name(r->dtype), shape,
+            human_bytes(r->bytes).text);
 }
 
-static void print_family(const Family *f, FILE *out)
+/* A line of the table without dtype and shape. */
+static void print_sum(const char *name, size_t n_bytes, FILE *out)
 {
-    char times[16] = "";
-    if (f->n_regions > 1)
-        snprintf(times, sizeof times, "%d x", f->n_regions);
-    fprintf(out, "    %-30s %6s ", f->name, times);
-    print_shape(f->first, out);
-    fprintf(out, " %12s\n", human_bytes(f->bytes).text);
+    fprintf(out, "  %-65s %12s\n", name, human_bytes(n_bytes).text);
 }
 
-static void print_group(const Family *family, int32_t n, RegionGroup group, FILE *out)
+static void print_group(const Arena *arena, RegionGroup group, FILE *out)
 {
-    size_t total = 0;
-    for (int32_t f = 0; f < n; f++)
-        total += family[f].first->group == group ? family[f].bytes : 0;
-    if (total == 0)
+    size_t sum = 0;
+    for (int32_t i = 0; i < arena->n_regions; i++)
+        sum += arena->region[i].group == group ? arena->region[i].bytes : 0;
+    if (sum == 0)
         return;
-    fprintf(out, "  %-73s %12s\n", region_group_name(group), human_bytes(total).text);
-    for (int32_t f = 0; f < n; f++)
-        if (family[f].first->group == group)
-            print_family(&family[f], out);
+    print_sum(region_group_name(group), sum, out);
+    for (int32_t i = 0; i < arena->n_regions; i++)
+        if (arena->region[i].group == group)
+            print_region(&arena->region[i], out);
 }
 
 static void print_choices(const Plan *plan, FILE *out)
@@ -125,49 +64,44 @@ static void print_totals(const Plan *plan, FILE *out)
     for (int32_t i = 0; i < plan->regions.n_regions; i++)
         sum += plan->regions.region[i].bytes;
     if (sum > plan->total_bytes)
-        fprintf(out, "  %-73s %12s\n", "less what shares memory because it is never live together",
-                human_bytes(sum - plan->total_bytes).text);
-    fprintf(out, "  %-73s %12s   (%zu bytes)\n", "total per rank",
-            human_bytes(plan->total_bytes).text, plan->total_bytes);
+        print_sum("less what shares memory because it is never live together",
+                  sum - plan->total_bytes, out);
+    print_sum("total per rank", plan->total_bytes, out);
     if (plan->target.limit_bytes > 0)
-        fprintf(out, "  %-73s %12s\n", "limit per rank",
-                human_bytes(plan->target.limit_bytes).text);
+        print_sum("limit per rank", plan->target.limit_bytes, out);
 }
 
 void plan_print(const Plan *plan, FILE *out)
 {
     print_choices(plan, out);
-    Family *family = calloc(ARENA_MAX_REGIONS, sizeof *family);
-    if (!family) {
-        fprintf(out, "  (out of memory for the table of regions)\n");
-        return;
-    }
-    int32_t n = find_families(&plan->regions, family);
     for (int32_t group = 0; group < N_REGION_GROUPS; group++)
-        print_group(family, n, (RegionGroup)group, out);
+        print_group(&plan->regions, (RegionGroup)group, out);
     print_totals(plan, out);
-    free(family);
 }
 
-static int larger_first(const void *a, const void *b)
+/* The largest region that comes after `last` in the order by bytes, then by place; NULL: none. */
+static const Region *next_largest(const Arena *arena, const Region *last)
 {
-    size_t x = ((const Family *)a)->bytes, y = ((const Family *)b)->bytes;
-    return (x < y) - (x > y);
+    const Region *best = NULL;
+    for (int32_t i = 0; i < arena->n_regions; i++) {
+        const Region *r = &arena->region[i];
+        bool is_after = !last || r->bytes < last->bytes || (r->bytes == last->bytes && r > last);
+        if (is_after && (!best || r->bytes > best->bytes))
+            best = r;
+    }
+    return best;
 }
 
 static void describe_largest(const Plan *plan, char *out, size_t out_bytes)
 {
-    out[0] = '\0';
-    Family *family = calloc(ARENA_MAX_REGIONS, sizeof *family);
-    if (!family)
-        return;
-    int32_t n = find_families(&plan->regions, family);
-    qsort(family, (size_t)n, sizeof *family, larger_first);
     size_t used = 0;
-    for (int32_t f = 0; f < n && f < 3; f++)
-        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s %s", f ? ", " : "",
-                                 family[f].name, human_bytes(family[f].bytes).text);
-    free(family);
+    const Region *r = next_largest(&plan->regions, NULL);
+    out[0] = '\0';
+    for (int32_t i = 0; r && i < 3; i++) {
+        used += (size_t)snprintf(out + used, out_bytes - used, "%s%s %s", i ? ", " : "", r->name,
+                                 human_bytes(r->bytes).text);
+        r = next_largest(&plan->regions, r);
+    }
 }
 
 Err plan_check(const Plan *plan)

@@ -236,10 +236,9 @@ static Err set_parameters(Trainer *t)
 static void say_machine(Trainer *t, const DeviceInfo *info, int32_t n_hosts)
 {
     const Comm *comm = t->comm;
-    log_say(&t->log, "%d rank%s on %d host%s, %s (%s), %d thread%s per rank, %s, comm %s",
-            comm->world, comm->world == 1 ? "" : "s", n_hosts, n_hosts == 1 ? "" : "s",
-            device_kind_name(t->dev->kind), info->name, t->dev->n_threads,
-            t->dev->n_threads == 1 ? "" : "s", dtype_name(t->plan->shape.dtype),
+    log_say(&t->log, "%d rank%s on %d host%s, %s (%s), %s, comm %s", comm->world,
+            comm->world == 1 ? "" : "s", n_hosts, n_hosts == 1 ? "" : "s",
+            device_kind_name(t->dev->kind), info->name, dtype_name(t->plan->shape.dtype),
             comm_kind_name(comm->kind));
     if (info->peak_flops > 0)
         log_say(&t->log, "peak %.1f GFLOP/s per rank (%s); mfu is of this", info->peak_flops * 1e-9,
