@@ -352,11 +352,12 @@ static Err locate(const Config *cfg, char spec[FILE_PATH_BYTES])
             return OK;
         }
     }
-    FAIL(
-        ERR_MISSING,
-        "dataset %s: found neither as %s nor as %s: make it with \"gpt_prepare --out=%s TEXT\", or "
-        "set data_dir",
-        name, place[0], place[1], place[0]);
+    if (name[0] == '/')
+        FAIL(ERR_MISSING, "no dataset at %s: make it with \"gpt_prepare --out=%s TEXT\"", name,
+             name);
+    FAIL(ERR_MISSING,
+         "no dataset at %s, nor at %s: make it with \"gpt_prepare --out=%s TEXT\", or set data_dir",
+         place[0], place[1], place[0]);
 }
 
 /* Where `word` begins in text for the last time; -1 when it does not. */
