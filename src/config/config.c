@@ -187,12 +187,13 @@ static bool allows_auto(const Field *f)
 /* The i-th word of " one two three ", copied to out (KEY_BYTES); false past the last. */
 static bool nth_word(const char *words, int32_t i, char *out)
 {
-    for (words += *words == ' '; *words; words = strchr(words, ' ') + 1)
-        if (i-- == 0) {
-            snprintf(out, KEY_BYTES, "%.*s", (int)strcspn(words, " "), words);
-            return true;
-        }
-    return false;
+    words += strspn(words, " ");
+    for (; *words && i > 0; i--) {
+        words += strcspn(words, " ");
+        words += strspn(words, " ");
+    }
+    snprintf(out, KEY_BYTES, "%.*s", (int)strcspn(words, " "), words);
+    return *words != '\0';
 }
 
 /* The position of `word`, or -1. Capitals do not matter. */
@@ -213,18 +214,14 @@ static void print_words(char *out, const char *words)
         used += snprintf(out + used, RANGE_BYTES - (size_t)used, "%s%s", i ? ", " : "", word);
 }
 
-static void print_number(char *out, const Field *f, double value)
+static ValueText print_number(const Field *f, double value)
 {
-    if (f->type == AS_BYTES)
-        value_print_bytes(out, (int64_t)value);
-    else
-        value_print_real(out, value);
+    return f->type == AS_BYTES ? value_print_bytes((int64_t)value) : value_print_real(value);
 }
 
 /* What the field accepts, for messages and help: "1 to 1000", "0 or more, below 1", "tanh, erf". */
 static void print_range(char *out, const Field *f)
 {
-    char low[VALUE_TEXT_BYTES], high[VALUE_TEXT_BYTES];
     if (f->type == AS_BOOL) {
         snprintf(out, RANGE_BYTES, "true or false");
     } else if (f->type == AS_TEXT) {
@@ -232,10 +229,10 @@ static void print_range(char *out, const Field *f)
     } else if (f->type == AS_CHOICE) {
         print_words(out, f->choices);
     } else {
-        print_number(low, f, f->low);
-        print_number(high, f, f->high);
-        snprintf(out, RANGE_BYTES, "%s%s%s%s%s%s", low, f->below_high ? " or more, below " : " to ",
-                 high, *f->unit ? " " : "", f->unit, allows_auto(f) ? ", or auto" : "");
+        ValueText low = print_number(f, f->low), high = print_number(f, f->high);
+        snprintf(out, RANGE_BYTES, "%s%s%s%s%s%s", low.text,
+                 f->below_high ? " or more, below " : " to ", high.text, *f->unit ? " " : "",
+                 f->unit, allows_auto(f) ? ", or auto" : "");
     }
 }
 
@@ -346,6 +343,11 @@ static void print_text(char *out, size_t n_bytes, const char *text)
 
 enum { PRINTED_BYTES = CONFIG_TEXT_BYTES + 2 };
 
+static void print_value_text(char *out, ValueText number, bool is_auto)
+{
+    snprintf(out, PRINTED_BYTES, "%s", is_auto ? "auto" : number.text);
+}
+
 /* out (PRINTED_BYTES) = the field's value as config_set reads it. */
 static void print_value(char *out, const Config *cfg, const Field *f)
 {
@@ -361,22 +363,18 @@ static void print_value(char *out, const Config *cfg, const Field *f)
         print_text(out, PRINTED_BYTES, at);
         return;
     case AS_REAL:
-        value_print_real(out, *(const double *)at);
+        print_value_text(out, value_print_real(*(const double *)at), false);
         return;
     case AS_SECONDS:
-        if (*(const double *)at < 0)
-            snprintf(out, PRINTED_BYTES, "auto");
-        else
-            value_print_seconds(out, *(const double *)at);
+        print_value_text(out, value_print_seconds(*(const double *)at), *(const double *)at < 0);
         return;
     case AS_COUNT:
+        print_value_text(out, value_print_count(*(const int64_t *)at),
+                         *(const int64_t *)at == CONFIG_AUTO);
+        return;
     case AS_BYTES:
-        if (*(const int64_t *)at == CONFIG_AUTO)
-            snprintf(out, PRINTED_BYTES, "auto");
-        else if (f->type == AS_COUNT)
-            value_print_count(out, *(const int64_t *)at);
-        else
-            value_print_bytes(out, *(const int64_t *)at);
+        print_value_text(out, value_print_bytes(*(const int64_t *)at),
+                         *(const int64_t *)at == CONFIG_AUTO);
         return;
     }
 }

@@ -179,35 +179,41 @@ bool value_read_seconds(const char *text, double *out)
     return isfinite(*out);
 }
 
-void value_print_count(char *out, int64_t value)
+ValueText value_print_count(int64_t value)
 {
-    snprintf(out, VALUE_TEXT_BYTES, "%" PRId64, value);
+    ValueText out;
+    snprintf(out.text, sizeof out.text, "%" PRId64, value);
+    return out;
 }
 
-void value_print_real(char *out, double value)
+ValueText value_print_real(double value)
 {
+    ValueText out;
     if (value == rint(value) && fabs(value) < 1e15) {
-        snprintf(out, VALUE_TEXT_BYTES, "%.0f", value); /* 100, which %.1g calls 1e+02 */
-        return;
+        snprintf(out.text, sizeof out.text, "%.0f", value); /* 100, which %.1g calls 1e+02 */
+        return out;
     }
-    for (int digits = 1; digits <= DBL_DECIMAL_DIG; digits++) {
-        snprintf(out, VALUE_TEXT_BYTES, "%.*g", digits, value);
-        if (strtod(out, NULL) == value)
-            return;
-    }
+    int digits = 0;
+    do
+        snprintf(out.text, sizeof out.text, "%.*g", ++digits, value);
+    while (digits < DBL_DECIMAL_DIG && strtod(out.text, NULL) != value);
+    return out;
 }
 
-void value_print_bytes(char *out, int64_t value)
+ValueText value_print_bytes(int64_t value)
 {
     static const char *const UNIT[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    ValueText out;
     int unit = 0;
     for (; unit < 4 && value != 0 && value % 1024 == 0; unit++)
         value /= 1024;
-    snprintf(out, VALUE_TEXT_BYTES, "%" PRId64 "%s", value, UNIT[unit]);
+    snprintf(out.text, sizeof out.text, "%" PRId64 "%s", value, UNIT[unit]);
+    return out;
 }
 
-void value_print_seconds(char *out, double value)
+ValueText value_print_seconds(double value)
 {
-    value_print_real(out, value);
-    strcat(out, "s");
+    ValueText out = value_print_real(value);
+    strcat(out.text, "s");
+    return out;
 }

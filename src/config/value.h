@@ -12,7 +12,9 @@
 extern "C" {
 #endif
 
-enum { VALUE_TEXT_BYTES = 64 }; /* enough for any value_print_ below */
+typedef struct {
+    char text[64];
+} ValueText; /* by value, so that a printf argument can be value_print_count(n).text */
 
 /* true True yes on 1, false False no off 0; capitals do not matter. */
 bool value_read_bool(const char *text, bool *out);
@@ -27,11 +29,11 @@ bool value_read_bytes(const char *text, int64_t *out);
 /* Seconds, or any sum of d, h, m, s and ms: "120", "120s", "23h50m". */
 bool value_read_seconds(const char *text, double *out);
 
-/* out (VALUE_TEXT_BYTES) = text that the reader above turns back into the same value. */
-void value_print_count(char *out, int64_t value);
-void value_print_real(char *out, double value);
-void value_print_bytes(char *out, int64_t value);
-void value_print_seconds(char *out, double value);
+/* Text that the reader above turns back into the same value. */
+ValueText value_print_count(int64_t value);
+ValueText value_print_real(double value);
+ValueText value_print_bytes(int64_t value);
+ValueText value_print_seconds(double value);
 
 #ifdef __cplusplus
 }
