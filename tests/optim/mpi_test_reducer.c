@@ -1,0 +1,430 @@
+/* Training over ranks with the real ops, reducer, shards and AdamW, on a model small enough to see
+ * through:
+ *
+ *     x = wte[token] + wpe[position];  y = x W + b;  loss = mean over the step of (y - target)^2 /
+ * 2
+ *
+ * A step has S sequences whatever the number of ranks. Each variant must train as a world of one
+ * does, to rounding; all ranks must hold the same bits. The table of positions is longer than the
+ * sequences and the vocabulary is padded, so that some gradients are zero for ever; no size is
+ * divisible by 3. */
+#include <math.h>
+#include <string.h>
+
+#include "optim/adamw.h"
+#include "optim/reducer.h"
+#include "tests/optim/toy_layout.h"
+#include "tests/support/mpi_main.h"
+
+enum { S = 12, T = 8, C = 20, O = 7, V = 50, POSITIONS = 12, N_STEPS = 6 };
+enum { WTE, WPE, W, B, N_TENSORS };
+enum { N_REAL = V * C + POSITIONS * C + C * O + O };
+
+static const ToyParam TOY[N_TENSORS] = {[WTE] = {64, V, C, true, true},
+                                        [WPE] = {POSITIONS, POSITIONS, C, true, true},
+                                        [W] = {C, C, O, true, false},
+                                        [B] = {O, O, 1, false, true}};
+
+static const OptimConfig HYPER = {
+    .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .grad_clip = 0.05};
+static const double LEARNING_RATE = 0.02;
+
+typedef struct {
+    int32_t zero_stage;
+    ConfigGradReduce grad_reduce;
+} Variant;
+
+static const Variant VARIANTS[] = {
+    {0, CONFIG_ALL_REDUCE}, {1, CONFIG_REDUCE_SCATTER}, {1, CONFIG_ALL_REDUCE}};
+enum { N_VARIANTS = sizeof VARIANTS / sizeof VARIANTS[0] };
+
+/* ---- the model
+ * ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    Comm *comm;
+    Device *dev;
+    Layout layout;
+    Shard owned, disjoint;
+    AdamW opt;
+    Reducer reducer;
+    Tensor params, grads, workspace;
+    Tensor x, y, dx, tokens; /* of one micro-batch, at most S sequences */
+    void *memory;
+    double loss, norm;
+} Toy;
+
+static void toy_carve(Toy *t, Arena *arena)
+{
+    const OpLimits limits = {
+        .n_rows = S * T, .block_size = T, .n_embd = C, .n_head = 1, .vocab_padded = 128};
+    size_t scratch = ops_workspace_bytes(DEVICE_CPU, t->dev->n_threads, &limits);
+    t->params = arena_1d(arena, REGION_PARAMETERS, "params", DTYPE_F32, t->layout.count);
+    t->grads = arena_1d(arena, REGION_GRADIENTS, "grads", DTYPE_F32, t->layout.count);
+    t->x = arena_2d(arena, REGION_ACTIVATIONS, "x", DTYPE_F32, S * T, C);
+    t->dx = arena_2d(arena, REGION_ACTIVATIONS, "dx", DTYPE_F32, S * T, C);
+    t->y = arena_2d(arena, REGION_ACTIVATIONS, "y", DTYPE_F32, S * T, O);
+    t->tokens = arena_2d(arena, REGION_DATA, "tokens", DTYPE_I32, S, T);
+    t->workspace = arena_1d(arena, REGION_WORKSPACE, "ops", DTYPE_U8, (int64_t)scratch);
+    adamw_layout(&t->opt, arena);
+}
+
+static Tensor view(const Toy *t, Tensor flat, int32_t tensor)
+{
+    const Param *p = &t->layout.param[tensor];
+    return tensor_as_2d(tensor_range(flat, p->offset, p->dim[0] * p->dim[1]), p->dim[0], p->dim[1]);
+}
+
+/* The same values on every rank of every world. */
+static void toy_start(Toy *t)
+{
+    device_zero(t->dev, t->params);
+    for (int32_t i = 0; i < N_TENSORS; i++)
+        rng_fill_normal((float *)t->params.data + t->layout.param[i].offset,
+                        TOY[i].file_rows * TOY[i].cols, 0.3f, 1, RNG_INIT, (uint64_t)i);
+    adamw_reset(&t->opt, t->dev, t->params);
+}
+
+static void toy_open(Toy *t, Comm *comm, Device *dev, Variant variant)
+{
+    const SystemConfig system = {.zero_stage = variant.zero_stage,
+                                 .grad_reduce = variant.grad_reduce};
+    bool sharded = variant.zero_stage == 1;
+    Arena arena;
+    *t = (Toy){.comm = comm, .dev = dev, .layout = toy_layout(TOY, N_TENSORS, comm->world)};
+    check_no_err(shard_make(&t->disjoint, &t->layout, comm->rank, comm->world));
+    check_no_err(
+        shard_make(&t->owned, &t->layout, sharded ? comm->rank : 0, sharded ? comm->world : 1));
+    adamw_init(&t->opt, &t->owned, &HYPER, DTYPE_F32);
+    arena_init(&arena, NULL, 0);
+    toy_carve(t, &arena);
+    size_t n_bytes = arena.peak_bytes;
+    check_no_err(device_alloc(dev, n_bytes, &t->memory));
+    arena_init(&arena, t->memory, n_bytes);
+    toy_carve(t, &arena);
+    device_set_workspace(dev, t->workspace);
+    reducer_init(&t->reducer, comm, dev, &t->layout, t->grads, t->params, &system);
+    toy_start(t);
+}
+
+static void toy_close(Toy *t)
+{
+    device_set_workspace(t->dev, tensor_none());
+    device_free(t->dev, t->memory);
+    shard_free(&t->owned);
+    shard_free(&t->disjoint);
+    layout_free(&t->layout);
+}
+
+/* ---- one step, as the trainer does it
+ * -------------------------------------------------------------- */
+
+static int32_t token_of(int64_t step, int64_t sample, int64_t position)
+{
+    return (int32_t)rng_below(2, RNG_DATA, (uint64_t)step, (uint64_t)(sample * T + position), V);
+}
+
+static float target_of(int32_t token, int64_t o)
+{
+    return sinf((float)(token * O + o));
+}
+
+/* y becomes d loss / d y; the loss of these rows is added to t->loss. */
+static void toy_loss(Toy *t, Tensor y, const int32_t *tokens)
+{
+    float *value = y.data;
+    const double scale = 1.0 / (S * T * O); /* of the whole step: never a mean of means */
+    for (int64_t row = 0; row < y.dim[0]; row++)
+        for (int64_t o = 0; o < O; o++) {
+            float d = value[row * O + o] - target_of(tokens[row], o);
+            t->loss += 0.5 * scale * d * d;
+            value[row * O + o] = (float)scale * d;
+        }
+}
+
+static void toy_micro_step(Toy *t, int64_t step, int64_t first_sample, int64_t n, bool last)
+{
+    Tensor tokens = tensor_rows(t->tokens, 0, n), x = tensor_rows(t->x, 0, n * T);
+    Tensor y = tensor_rows(t->y, 0, n * T), dx = tensor_rows(t->dx, 0, n * T);
+    for (int64_t i = 0; i < n * T; i++)
+        ((int32_t *)tokens.data)[i] = token_of(step, first_sample + i / T, i % T);
+    op_embedding_forward(t->dev, x, tokens, view(t, t->params, WTE), view(t, t->params, WPE));
+    Tensor bias = tensor_range(t->params, t->layout.param[B].offset, O);
+    op_linear_forward(t->dev, y, x, view(t, t->params, W), bias);
+    toy_loss(t, y, tokens.data);
+    Tensor dbias = tensor_range(t->grads, t->layout.param[B].offset, O);
+    op_linear_backward_weight(t->dev, view(t, t->grads, W), dbias, x, y);
+    if (last)
+        reducer_bucket_ready(&t->reducer, t->layout.param[W].bucket);
+    op_linear_backward_data(t->dev, dx, y, view(t, t->params, W));
+    op_embedding_backward(t->dev, view(t, t->grads, WTE), view(t, t->grads, WPE), dx, tokens);
+    if (last) {
+        reducer_bucket_ready(&t->reducer, t->layout.param[WPE].bucket);
+        reducer_bucket_ready(&t->reducer, t->layout.param[WTE].bucket);
+    }
+}
+
+static void toy_gradients(Toy *t, int64_t step, int64_t micro_batch)
+{
+    int64_t mine = S / t->comm->world, first = t->comm->rank * mine;
+    device_zero(t->dev, t->grads);
+    t->loss = 0;
+    for (int64_t done = 0; done < mine; done += micro_batch) {
+        bool last = done + micro_batch == mine;
+        if (last)
+            reducer_begin(&t->reducer);
+        toy_micro_step(t, step, first + done, micro_batch, last);
+    }
+    check_no_err(reducer_finish(&t->reducer));
+}
+
+static void toy_step(Toy *t, int64_t step, int64_t micro_batch)
+{
+    toy_gradients(t, step, micro_batch);
+    adamw_sum_squares(&t->opt, t->dev, t->grads, &t->disjoint);
+    double sums[2] = {t->loss, *(const double *)t->opt.sum_squares.data};
+    check_no_err(comm_sum_f64(t->comm, sums, 2));
+    t->loss = sums[0];
+    t->norm = sqrt(sums[1]);
+    double clip = fmin(1.0, HYPER.grad_clip / (t->norm + 1e-6));
+    adamw_update(&t->opt, t->dev, t->params, t->grads, LEARNING_RATE, clip, step + 1);
+    check_no_err(reducer_publish(&t->reducer));
+    check_no_err(device_sync(t->dev));
+}
+
+/* ---- results that do not depend on the padding
+ * ----------------------------------------------------- */
+
+typedef struct {
+    float value[N_REAL];
+    double loss[N_STEPS], norm[N_STEPS];
+} Result;
+
+static void toy_copy_real(const Toy *t, Tensor flat, float *out)
+{
+    for (int32_t i = 0; i < N_TENSORS; i++) {
+        int64_t n = TOY[i].file_rows * TOY[i].cols;
+        memcpy(out, (const float *)flat.data + t->layout.param[i].offset, (size_t)n * sizeof *out);
+        out += n;
+    }
+}
+
+static void train(Comm *comm, Device *dev, Variant variant, int64_t micro_batch, Result *result)
+{
+    Toy t;
+    toy_open(&t, comm, dev, variant);
+    for (int64_t step = 0; step < N_STEPS; step++) {
+        toy_step(&t, step, micro_batch);
+        result->loss[step] = t.loss;
+        result->norm[step] = t.norm;
+    }
+    toy_copy_real(&t, t.params, result->value);
+    toy_close(&t);
+}
+
+static Comm open_single(Device *dev)
+{
+    Comm comm;
+    check_no_err(comm_open(&comm, false));
+    check_no_err(comm_bind(&comm, dev, COMM_SINGLE));
+    return comm;
+}
+
+/* One rank, one micro-batch of all sequences. */
+static void train_alone(Device *dev, Result *result)
+{
+    Comm single = open_single(dev);
+    train(&single, dev, VARIANTS[0], S, result);
+    comm_close(&single);
+}
+
+static void check_close(double is, double wanted, double scale, double tolerance, const char *what,
+                        int64_t i)
+{
+    if (!(fabs(is - wanted) <= tolerance * scale))
+        fail_msg("%s %lld: %.9g, wanted %.9g", what, (long long)i, is, wanted);
+}
+
+static void check_all_close(const Result *is, const Result *wanted)
+{
+    for (int64_t i = 0; i < N_STEPS; i++) {
+        check_close(is->loss[i], wanted->loss[i], wanted->loss[i], 1e-6, "loss of step", i);
+        check_close(is->norm[i], wanted->norm[i], wanted->norm[i], 1e-5, "norm of step", i);
+    }
+    for (int64_t i = 0; i < N_REAL; i++)
+        check_close(is->value[i], wanted->value[i], 0.3, 1e-4, "parameter", i);
+}
+
+/* ---- tests
+ * ----------------------------------------------------------------------------------------- */
+
+static void test_every_variant_trains_as_one_rank_does(void **state)
+{
+    MpiTest *mpi = *state;
+    Result alone, result;
+    train_alone(&mpi->dev, &alone);
+    for (int v = 0; v < N_VARIANTS; v++) {
+        train(&mpi->comm, &mpi->dev, VARIANTS[v], S / mpi->comm.world, &result);
+        check_all_close(&result, &alone);
+    }
+}
+
+static void test_accumulating_changes_nothing(void **state)
+{
+    MpiTest *mpi = *state;
+    Result alone, result;
+    train_alone(&mpi->dev, &alone);
+    for (int v = 0; v < N_VARIANTS; v++) {
+        train(&mpi->comm, &mpi->dev, VARIANTS[v], 1, &result);
+        check_all_close(&result, &alone);
+    }
+}
+
+static void test_training_learns(void **state)
+{
+    MpiTest *mpi = *state;
+    Result result;
+    train(&mpi->comm, &mpi->dev, VARIANTS[1], 1, &result);
+    assert_true(result.loss[N_STEPS - 1] < 0.9 * result.loss[0]);
+    assert_true(result.norm[0] > HYPER.grad_clip); /* so the clipping was put to the test, too */
+}
+
+static void test_replicas_hold_the_same_bits(void **state)
+{
+    MpiTest *mpi = *state;
+    Toy t;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[v]);
+        for (int64_t step = 0; step < N_STEPS; step++) {
+            toy_step(&t, step, 1);
+            size_t n_bytes = tensor_bytes(t.params);
+            void *of_rank_0 = malloc(n_bytes);
+            assert_non_null(of_rank_0);
+            memcpy(of_rank_0, t.params.data, n_bytes);
+            check_no_err(comm_broadcast_bytes(&mpi->comm, of_rank_0, n_bytes, 0));
+            assert_memory_equal(t.params.data, of_rank_0, n_bytes); /* padding included */
+            free(of_rank_0);
+        }
+        toy_close(&t);
+    }
+}
+
+static void test_a_run_repeats_bit_for_bit(void **state)
+{
+    MpiTest *mpi = *state;
+    Result first, again;
+    memset(&first, 0, sizeof first);
+    memset(&again, 0, sizeof again);
+    for (int v = 0; v < N_VARIANTS; v++) {
+        train(&mpi->comm, &mpi->dev, VARIANTS[v], 1, &first);
+        train(&mpi->comm, &mpi->dev, VARIANTS[v], 1, &again);
+        assert_memory_equal(&first, &again, sizeof first);
+    }
+}
+
+/* llm.c keeps only the last micro-step's bias gradient on some GPUs. */
+static void test_gradients_sum_over_micro_steps_and_ranks(void **state)
+{
+    MpiTest *mpi = *state;
+    float wanted[N_REAL], is[N_REAL];
+    Comm single = open_single(&mpi->dev);
+    Toy t;
+    toy_open(&t, &single, &mpi->dev, VARIANTS[0]);
+    toy_gradients(&t, 0, S);
+    toy_copy_real(&t, t.grads, wanted);
+    toy_close(&t);
+    comm_close(&single);
+    toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[0]);
+    toy_gradients(&t, 0, 1);
+    toy_copy_real(&t, t.grads, is);
+    toy_close(&t);
+    double largest = 0;
+    for (int64_t i = 0; i < N_REAL; i++)
+        largest = fmax(largest, fabsf(wanted[i]));
+    for (int64_t i = 0; i < N_REAL; i++)
+        check_close(is[i], wanted[i], largest, 1e-6, "gradient", i);
+    for (int64_t i = N_REAL - O; i < N_REAL; i++)
+        assert_true(fabsf(wanted[i]) > 1e-3 * largest); /* the bias has gradients to lose */
+}
+
+/* llm.c's ZeRO-1 reduces only as many rows of wpe as the sequences have, and updates others from
+ * what is left on one rank. Here they are reduced like all others, and see nothing but the decay.
+ */
+static void test_rows_never_used_only_decay(void **state)
+{
+    MpiTest *mpi = *state;
+    for (int v = 0; v < N_VARIANTS; v++) {
+        Toy t;
+        toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[v]);
+        const float *row = (const float *)view(&t, t.params, WPE).data + T * C;
+        float wanted[(POSITIONS - T) * C];
+        memcpy(wanted, row, sizeof wanted);
+        toy_step(&t, 0, 1);
+        for (int64_t i = 0; i < (POSITIONS - T) * C; i++) {
+            double decayed = wanted[i] * (1 - LEARNING_RATE * HYPER.weight_decay);
+            check_close(row[i], decayed, fabsf(wanted[i]), 1e-7, "unused position", i);
+        }
+        toy_close(&t);
+    }
+}
+
+static void test_padding_stays_zero_on_every_rank(void **state)
+{
+    MpiTest *mpi = *state;
+    Toy t;
+    toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[1]);
+    uint8_t *is_real = malloc((size_t)t.layout.count);
+    assert_non_null(is_real);
+    toy_mark_real(&t.layout, is_real);
+    for (int64_t step = 0; step < N_STEPS; step++)
+        toy_step(&t, step, 1);
+    for (int64_t i = 0; i < t.layout.count; i++)
+        assert_true(is_real[i] || ((const float *)t.params.data)[i] == 0.0f);
+    free(is_real);
+    toy_close(&t);
+}
+
+static void test_optimizer_state_is_divided(void **state)
+{
+    MpiTest *mpi = *state;
+    Toy t;
+    toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[1]);
+    assert_int_equal(adamw_state_bytes(&t.opt),
+                     (size_t)t.layout.count * 8 / (size_t)mpi->comm.world);
+    toy_close(&t);
+}
+
+static void test_an_error_is_kept_until_finish(void **state)
+{
+    MpiTest *mpi = *state;
+    if (mpi->comm.world == 1)
+        skip(); /* nothing can fail */
+    int64_t usual = mpi->comm.max_count;
+    Toy t;
+    toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[0]);
+    reducer_begin(&t.reducer);
+    mpi->comm.max_count = -1; /* MPI refuses a negative count before it sends anything */
+    reducer_bucket_ready(&t.reducer, 0);
+    mpi->comm.max_count = usual;
+    reducer_bucket_ready(&t.reducer, 1); /* not even tried */
+    check_err(reducer_finish(&t.reducer), ERR_SYSTEM, "MPI_Allreduce failed: MPI_ERR_COUNT");
+    toy_step(&t, 0, 1); /* and the next step works */
+    toy_close(&t);
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_variant_trains_as_one_rank_does),
+        cmocka_unit_test(test_accumulating_changes_nothing),
+        cmocka_unit_test(test_training_learns),
+        cmocka_unit_test(test_replicas_hold_the_same_bits),
+        cmocka_unit_test(test_a_run_repeats_bit_for_bit),
+        cmocka_unit_test(test_gradients_sum_over_micro_steps_and_ranks),
+        cmocka_unit_test(test_rows_never_used_only_decay),
+        cmocka_unit_test(test_padding_stays_zero_on_every_rank),
+        cmocka_unit_test(test_optimizer_state_is_divided),
+        cmocka_unit_test(test_an_error_is_kept_until_finish),
+    };
+    return MPI_MAIN(tests);
+}
