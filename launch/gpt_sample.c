@@ -1,0 +1,226 @@
+/* gpt_sample: continue a text with a trained model, token by token. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/args.h"
+#include "launch/report.h"
+#include "launch/text_model.h"
+#include "model/sampler.h"
+
+enum {
+    FLAG_PROMPT,
+    FLAG_NUM_SAMPLES,
+    FLAG_MAX_NEW_TOKENS,
+    FLAG_TEMPERATURE,
+    FLAG_TOP_K,
+    FLAG_SEED,
+    FLAG_THREADS,
+    FLAG_HELP,
+    FLAG_VERSION,
+    N_FLAGS
+};
+
+static const Flag FLAGS[N_FLAGS] = {
+    [FLAG_PROMPT] = {"prompt", "TEXT", "the text to continue, or FILE:path (default a newline)",
+                     NULL},
+    [FLAG_NUM_SAMPLES] = {"num_samples", "N", "how many continuations (default 10)", NULL},
+    [FLAG_MAX_NEW_TOKENS] = {"max_new_tokens", "N", "tokens of each (default 500)", NULL},
+    [FLAG_TEMPERATURE] = {"temperature", "X",
+                          "below 1 bolder, 0 always the likeliest token (default 0.8)", NULL},
+    [FLAG_TOP_K] = {"top_k", "K", "draw from the K likeliest tokens, 0 from all (default 200)",
+                    NULL},
+    [FLAG_SEED] = {"seed", "N", "another seed, other texts (default 1337)", NULL},
+    [FLAG_THREADS] = {"threads", "N", "CPU threads (default OMP_NUM_THREADS, else all CPUs)", NULL},
+    [FLAG_HELP] = {"help", NULL, "this text", NULL},
+    [FLAG_VERSION] = {"version", NULL, "versions of what it is built with", NULL},
+};
+
+typedef struct {
+    Flag flag[N_FLAGS];
+    const char *path;
+    int64_t num_samples, max_new_tokens, n_threads;
+    Sampler sampler;
+} Options;
+
+/* The text so far, with room for all that will be drawn. */
+typedef struct {
+    int32_t *ids;
+    int64_t n_prompt, n_ids;
+    float *logits, *scratch; /* (vocab_size) */
+} Text;
+
+static void print_help(void)
+{
+    printf("usage: gpt_sample DIR [flags]\n\n"
+           "Continues a text with a trained model. DIR is a checkpoint or model directory, or the "
+           "out_dir\nof a run (its newest checkpoint). Needs no GPU and no MPI.\n\n");
+    args_help(FLAGS, N_FLAGS, stdout);
+    printf("\nexit codes:\n");
+    report_exit_codes(stdout);
+}
+
+/* ---- the command line ---------------------------------------------------------------------- */
+
+static Err parse_numbers(Options *o)
+{
+    int64_t seed = 1337;
+    o->num_samples = 10;
+    o->max_new_tokens = 500;
+    o->sampler = (Sampler){.temperature = 0.8, .top_k = 200};
+    TRY(args_integer(&o->flag[FLAG_NUM_SAMPLES], 1, INT32_MAX, &o->num_samples));
+    TRY(args_integer(&o->flag[FLAG_MAX_NEW_TOKENS], 1, INT32_MAX, &o->max_new_tokens));
+    TRY(args_integer(&o->flag[FLAG_TOP_K], 0, INT32_MAX, &o->sampler.top_k));
+    TRY(args_integer(&o->flag[FLAG_SEED], 0, INT64_MAX, &seed));
+    TRY(args_integer(&o->flag[FLAG_THREADS], 1, 4096, &o->n_threads));
+    TRY(args_number(&o->flag[FLAG_TEMPERATURE], 0, 1e6, &o->sampler.temperature));
+    o->sampler.seed = (uint64_t)seed;
+    return OK;
+}
+
+static Err options_parse(Options *o, int argc, char **argv)
+{
+    int32_t n_rest = 0;
+    memcpy(o->flag, FLAGS, sizeof FLAGS);
+    char **rest = calloc((size_t)argc + 1, sizeof *rest);
+    if (!rest)
+        FAIL(ERR_SYSTEM, "out of memory for the command line");
+    Err err = args_take(o->flag, N_FLAGS, argc, argv, rest, &n_rest);
+    if (!err)
+        err = args_refuse_rest(rest, n_rest, 1);
+    o->path = n_rest > 0 ? rest[0] : NULL;
+    free(rest);
+    return err ? err : parse_numbers(o);
+}
+
+/* *text is malloc'd. */
+static Err read_prompt(const Options *o, char **text, size_t *n_bytes)
+{
+    enum { MOST_BYTES = 64 << 20 };
+    const char *prompt = o->flag[FLAG_PROMPT].text ? o->flag[FLAG_PROMPT].text : "\n";
+    if (strncmp(prompt, "FILE:", 5) == 0)
+        return file_read_text(prompt + 5, MOST_BYTES, text, n_bytes);
+    *text = strdup(prompt);
+    *n_bytes = strlen(prompt);
+    if (!*text)
+        FAIL(ERR_SYSTEM, "out of memory for the prompt");
+    return OK;
+}
+
+/* ---- text ---------------------------------------------------------------------------------- */
+
+static void text_free(Text *text)
+{
+    free(text->ids);
+    free(text->logits);
+    free(text->scratch);
+}
+
+static Err text_reserve(Text *text, const TextModel *model, int64_t max_new_tokens)
+{
+    size_t n_ids = (size_t)(text->n_prompt + max_new_tokens);
+    size_t n_logits = (size_t)model->model.dims.vocab_size;
+    int32_t *ids = realloc(text->ids, n_ids * sizeof *ids);
+    if (ids)
+        text->ids = ids;
+    text->logits = malloc(n_logits * sizeof *text->logits);
+    text->scratch = malloc(n_logits * sizeof *text->scratch);
+    if (!ids || !text->logits || !text->scratch)
+        FAIL(ERR_SYSTEM, "out of memory for a text of %zu tokens", n_ids);
+    return OK;
+}
+
+static Err text_begin(Text *text, const TextModel *model, const Options *o)
+{
+    char *prompt = NULL;
+    size_t n_bytes = 0;
+    TRY(read_prompt(o, &prompt, &n_bytes));
+    Err err = tokenizer_encode(&model->tokenizer, prompt, n_bytes, &text->ids, &text->n_prompt);
+    free(prompt);
+    if (err)
+        return err_prefix(err, "--prompt");
+    if (text->n_prompt == 0)
+        FAIL(ERR_USAGE, "--prompt: is empty; give at least one character");
+    return text_reserve(text, model, o->max_new_tokens);
+}
+
+static Err write_out(const char *bytes, size_t n_bytes)
+{
+    if (fwrite(bytes, 1, n_bytes, stdout) != n_bytes || fflush(stdout) != 0)
+        FAIL(ERR_WRITE, "standard output cannot be written: %s", strerror(errno));
+    return OK;
+}
+
+static Err write_token(const TextModel *model, int32_t id)
+{
+    char bytes[TOKENIZER_BYTES_PER_ID];
+    return write_out(bytes, (size_t)tokenizer_decode(&model->tokenizer, id, bytes));
+}
+
+static Err write_prompt(const TextModel *model, const Text *text)
+{
+    for (int64_t i = 0; i < text->n_prompt; i++)
+        TRY(write_token(model, text->ids[i]));
+    return OK;
+}
+
+/* Each token is shown as soon as it is drawn. */
+static Err write_sample(TextModel *model, Text *text, const Options *o, int64_t sample)
+{
+    static const char END[] = "\n---------------\n";
+    text->n_ids = text->n_prompt;
+    TRY(write_prompt(model, text));
+    for (int64_t i = 0; i < o->max_new_tokens; i++) {
+        TRY(text_model_next(model, text->ids, text->n_ids, text->logits));
+        int32_t id = sampler_pick(&o->sampler, text->logits, model->n_vocab, (uint64_t)sample,
+                                  (uint64_t)i, text->scratch);
+        text->ids[text->n_ids++] = id;
+        TRY(write_token(model, id));
+    }
+    return write_out(END, sizeof END - 1);
+}
+
+/* ---- the program --------------------------------------------------------------------------- */
+
+static Err sample_all(TextModel *model, const Options *o)
+{
+    Text text = {0};
+    Err err = text_begin(&text, model, o);
+    for (int64_t i = 0; i < o->num_samples && !err; i++)
+        err = write_sample(model, &text, o, i);
+    text_free(&text);
+    return err;
+}
+
+static Err sample(const Options *o)
+{
+    if (!o->path)
+        FAIL(ERR_USAGE, "which model? gpt_sample DIR; --help lists the flags");
+    TextModel *model = calloc(1, sizeof *model);
+    if (!model)
+        FAIL(ERR_SYSTEM, "out of memory");
+    Err err = text_model_open(model, o->path, (int32_t)o->n_threads);
+    if (!err)
+        err = sample_all(model, o);
+    text_model_close(model);
+    free(model);
+    return err;
+}
+
+static Err run(int argc, char **argv)
+{
+    Options o = {0};
+    TRY(options_parse(&o, argc, argv));
+    if (o.flag[FLAG_HELP].text)
+        print_help();
+    else if (o.flag[FLAG_VERSION].text)
+        report_version("gpt_sample", stdout);
+    else
+        TRY(sample(&o));
+    return OK;
+}
+
+int main(int argc, char **argv)
+{
+    return report_error("gpt_sample", run(argc, argv), true);
+}
