@@ -90,10 +90,11 @@ static Err save_or_warn(Trainer *t)
     t->n_failed_saves = err ? t->n_failed_saves + 1 : 0;
     if (!err)
         prune(t);
-    if (!err || is_last(t) || t->n_failed_saves >= MAX_FAILED_SAVES)
+    bool survivable = err_code(err) == ERR_WRITE && t->n_failed_saves < MAX_FAILED_SAVES;
+    if (!err || !survivable || is_last(t))
         return err;
     log_say(&t->log,
-            "warning: %s; training goes on (%" PRId64 " failed saves in a row, %d end the run)",
+            "warning: %s; training goes on (failed save %" PRId64 ", %d in a row end the run)",
             err_message(err), t->n_failed_saves, MAX_FAILED_SAVES);
     err_free(err);
     return OK;

@@ -8,23 +8,6 @@
 #include "tests/support/check_err.h"
 #include "tests/support/temp.h"
 
-static int make_temp(void **state)
-{
-    Temp *temp = malloc(sizeof *temp);
-    if (!temp)
-        return -1;
-    temp_make(temp);
-    *state = temp;
-    return 0;
-}
-
-static int drop_temp(void **state)
-{
-    temp_remove(*state);
-    free(*state);
-    return 0;
-}
-
 /* The console of these tests: a string. */
 typedef struct {
     Log log;
@@ -240,7 +223,7 @@ static void test_out_dir_that_cannot_be_made_is_refused(void **state)
     release(&c);
 }
 
-#define TEMP_TEST(f) cmocka_unit_test_setup_teardown(f, make_temp, drop_temp)
+#define TEMP_TEST(f) cmocka_unit_test_setup_teardown(f, temp_setup, temp_teardown)
 
 int main(void)
 {
