@@ -136,12 +136,28 @@ static Err map_text(Preparation *p)
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
+static void show_progress(const Preparation *p, const char *doing, size_t at)
+{
+    FILE *out = p->args->progress;
+    if (!out)
+        return;
+    fprintf(out, "\r%-18s %3.0f%%", doing, 100.0 * (double)at / (double)p->text.n_bytes);
+    fflush(out);
+}
+
+static void clear_progress(const Preparation *p)
+{
+    if (p->args->progress)
+        fputs("\r                       \r", p->args->progress);
+}
+
 static Err make_tokenizer(const Preparation *p, Tokenizer *t)
 {
     if (p->args->kind == TOKENIZER_BYTE) {
         tokenizer_bytes(t);
         return OK;
     }
+    show_progress(p, "finding characters", 0);
     Err err = tokenizer_from_text(t, (const char *)p->text.data, p->text.n_bytes);
     return err_prefix(err, "%s", input_name(p->args));
 }
@@ -161,21 +177,6 @@ static Err split(const Preparation *p, PrepareResult *result)
              " to validate: give more text, or another val_fraction",
              input_name(p->args), result->n_chars, result->n_train, result->n_val);
     return OK;
-}
-
-static void show_progress(const Preparation *p, size_t at)
-{
-    FILE *out = p->args->progress;
-    if (!out)
-        return;
-    fprintf(out, "\rencoding %3.0f%%", 100.0 * (double)at / (double)p->text.n_bytes);
-    fflush(out);
-}
-
-static void clear_progress(const Preparation *p)
-{
-    if (p->args->progress)
-        fputs("\r             \r", p->args->progress);
 }
 
 /* Up to `capacity` tokens of the text from byte *at on, as token files hold them. */
@@ -200,7 +201,7 @@ static Err write_tokens(const Preparation *p, const Tokenizer *t, size_t *at, in
         TRY(write_chunk(p, t, at, n, out));
         n_tokens -= n;
         if (chunk % PROGRESS_CHUNKS == 0)
-            show_progress(p, *at);
+            show_progress(p, "encoding", *at);
     }
     return OK;
 }
