@@ -20,7 +20,8 @@ static const char *write_file(Temp *t, const char *header, size_t n_header, uint
     return path;
 }
 
-/* ---- files that must be refused --------------------------------------------------------------- */
+/* ---- files that must be refused ---------------------------------------------------------------
+ */
 
 typedef struct {
     const char *header;
@@ -31,7 +32,7 @@ typedef struct {
 #define A_F32_2 "\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}"
 #define TENSOR(name, dtype, shape, offsets)                                                        \
     "\"" name "\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}"
-#define TEN "xxxxxxxxxx"
+#define TEN      "xxxxxxxxxx"
 #define NAME_100 TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
 
 static const Hostile HOSTILE[] = {
@@ -53,7 +54,8 @@ static const Hostile HOSTILE[] = {
     {"{\"" NAME_100 "\":{}}", 0, "printable"},
     {"{\"a\":7}", 0, "tensor a: wanted exactly"},
     {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", 8, "tensor a: wanted exactly"},
-    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"x\":1}}", 8, "wanted exactly"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"x\":1}}", 8,
+     "wanted exactly"},
     {"{" TENSOR("a", "\"F31\"", "[2]", "[0,8]") "}", 8, "tensor a: dtype"},
     {"{" TENSOR("a", "\"f32\"", "[2]", "[0,8]") "}", 8, "tensor a: dtype"},
     {"{" TENSOR("a", "5", "[2]", "[0,8]") "}", 8, "tensor a: dtype"},
@@ -158,15 +160,18 @@ static void test_missing_file_is_not_bad_data(void **state)
     check_err(safe_open(&file, temp_path(*state, "nothing")), ERR_MISSING, "nothing");
 }
 
-/* ---- files that are fine ---------------------------------------------------------------------- */
+/* ---- files that are fine ----------------------------------------------------------------------
+ */
 
 static void test_reads_what_others_write(void **state)
 {
     /* Not sorted, spaces, metadata, a scalar, an empty tensor, masks, no padding to 8 bytes. */
     static const char GOOD[] =
-        "{" TENSOR("b", "\"F32\"", "[]", " [4 , 8] ") ",\"__metadata__\":{\"format\":\"pt\"},"
-        TENSOR("none", "\"F32\"", "[0,3]", "[4,4]") "," TENSOR("mask", "\"BOOL\"", "[1,2]", "[8,10]")
-        "," TENSOR("a", "\"U8\"", "[4]", "[0,4]") "} ";
+        "{" TENSOR("b", "\"F32\"", "[]",
+                   " [4 , 8] ") ",\"__metadata__\":{\"format\":\"pt\"}"
+                                "," TENSOR("none", "\"F32\"", "[0,3]", "[4,4]") "," TENSOR(
+                                    "mask", "\"BOOL\"", "[1,2]",
+                                    "[8,10]") "," TENSOR("a", "\"U8\"", "[4]", "[0,4]") "} ";
     Temp *t = *state;
     SafeFile file;
     size_t n = sizeof GOOD - 1;
@@ -210,7 +215,8 @@ static void test_halves_become_floats(void **state)
     safe_close(&file);
 }
 
-/* ---- the writer ------------------------------------------------------------------------------- */
+/* ---- the writer -------------------------------------------------------------------------------
+ */
 
 static void test_writer_and_reader_agree(void **state)
 {

@@ -77,12 +77,12 @@ void toy_close(ToyRun *run)
     layout_free(&run->layout);
 }
 
-/* Of any sign, 24 bits of mantissa, exponents -32 to -1: rounding to 16 bits loses something. */
+/* Of any sign, 24 bits of mantissa, 2^-15 to 2: rounding to 16 bits loses something, never all. */
 static float value_of(uint64_t fill, Role role, const Param *p, int64_t index)
 {
     uint64_t stream = (uint64_t)p->kind << 40 | (uint64_t)(p->layer + 1) << 8 | (uint64_t)role;
     uint32_t word = rng_block(fill, RNG_INIT, stream, (uint64_t)index).word[0];
-    uint32_t bits = (word & 0x80000000u) | (95 + (word >> 26 & 31)) << 23 | (word & 0x7fffffu);
+    uint32_t bits = (word & 0x80000000u) | (112 + (word >> 27 & 15)) << 23 | (word & 0x7fffffu);
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;

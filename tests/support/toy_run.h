@@ -1,6 +1,6 @@
-/* ToyRun: the state of a run as checkpoints see it, without a network: flat vectors with known values, owned by
- * any rank of any world. What element i of a tensor holds depends on (fill, role, tensor, i) only, so runs of
- * different worlds can be compared. */
+/* ToyRun: the state of a run as checkpoints see it, without a network: flat vectors with known
+ * values, owned by any rank of any world. What element i of a tensor holds depends on (fill, role,
+ * tensor, i) only, so runs of different worlds can be compared. */
 #ifndef GPT_TESTS_TOY_RUN_H
 #define GPT_TESTS_TOY_RUN_H
 
@@ -8,9 +8,9 @@
 
 typedef struct {
     GptDims dims;
-    DType dtype;               /* of the parameters; not float32: there are master weights */
-    int64_t bucket_elements;   /* smallest bucket */
-    int32_t rank, world;       /* of the shard; (0, 1) is zero_stage 0 */
+    DType dtype;             /* of the parameters; not float32: there are master weights */
+    int64_t bucket_elements; /* smallest bucket */
+    int32_t rank, world;     /* of the shard; (0, 1) is zero_stage 0 */
 } ToyArgs;
 
 typedef struct {
@@ -22,7 +22,8 @@ typedef struct {
     CheckpointState state; /* staging is the smallest allowed: 64 KiB */
 } ToyRun;
 
-/* 2 layers, 3 heads, 24 channels, block_size 10, vocabulary 65 of 128: no rank count divides these. */
+/* 2 layers, 3 heads, 24 channels, block_size 10, vocabulary 65 of 128: no rank count divides these.
+ */
 GptDims toy_dims(bool bias);
 
 /* Everything in float32, one owner, buckets of at least 2000 elements. */

@@ -1,0 +1,752 @@
+/* Checkpoint directories in a world of one: round trips, damage, choice, replacement, failed saves.
+ */
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "checkpoint/doc.h"
+#include "checkpoint/safetensors.h"
+#include "tests/support/check_err.h"
+#include "tests/support/temp.h"
+#include "tests/support/toy_run.h"
+
+static const char *const FILES[] = {"model.safetensors", "optimizer.safetensors", "config.json",
+                                    "trainer.json", "MANIFEST.json"};
+enum { N_FILES = 5 };
+
+typedef struct {
+    Temp temp;
+    Comm comm;
+    Device dev;
+    ToyRun run;
+} Fixture;
+
+/* A run small enough to damage at every byte: 1 layer, 2 channels. */
+static ToyArgs smallest(void)
+{
+    ToyArgs args = toy_args(true);
+    args.dims.n_layer = args.dims.n_head = 1;
+    args.dims.n_embd = 2;
+    args.dims.block_size = 3;
+    args.dims.vocab_size = 5;
+    return args;
+}
+
+static void open_run(Fixture *f, ToyRun *run, const ToyArgs *args)
+{
+    toy_open(run, args, &f->comm, &f->dev, f->temp.dir);
+}
+
+static int set_up(void **state)
+{
+    Fixture *f = calloc(1, sizeof *f);
+    const DeviceArgs cpu = {DEVICE_CPU, 0, 1};
+    const ToyArgs args = smallest();
+    temp_make(&f->temp);
+    check_no_err(comm_open(&f->comm, false));
+    check_no_err(device_open(&f->dev, &cpu));
+    open_run(f, &f->run, &args);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    Fixture *f = *state;
+    toy_close(&f->run);
+    device_close(&f->dev);
+    comm_close(&f->comm);
+    temp_remove(&f->temp);
+    free(f);
+    return 0;
+}
+
+/* Save the run with the values of fill = step. */
+static Err save_step(Fixture *f, int64_t step)
+{
+    const Progress progress = {.step = step, .best_val_loss = INFINITY};
+    toy_fill(&f->run, (uint64_t)step);
+    return checkpoint_save(&f->run.state, &progress);
+}
+
+static const char *step_dir(Fixture *f, int64_t step)
+{
+    char name[32];
+    snprintf(name, sizeof name, "step_%08lld", (long long)step);
+    return temp_path(&f->temp, name);
+}
+
+static const char *step_file(Fixture *f, int64_t step, const char *file)
+{
+    char name[96];
+    snprintf(name, sizeof name, "step_%08lld/%s", (long long)step, file);
+    return temp_path(&f->temp, name);
+}
+
+/* The run's vectors are those of step, after a load from there. */
+static void expect_step(Fixture *f, const char *dir, int64_t step)
+{
+    Progress progress;
+    toy_fill(&f->run, 999);
+    check_no_err(checkpoint_load(&f->run.state, dir, &progress));
+    assert_int_equal(progress.step, step);
+    toy_check(&f->run, (uint64_t)step);
+}
+
+/* What is written to stderr between the two calls. */
+typedef struct {
+    FILE *file;
+    int saved;
+} Capture;
+
+static Capture capture_begin(void)
+{
+    fflush(stderr);
+    Capture c = {tmpfile(), dup(STDERR_FILENO)};
+    assert_non_null(c.file);
+    assert_true(dup2(fileno(c.file), STDERR_FILENO) >= 0);
+    return c;
+}
+
+static void capture_end(Capture c, char *text, size_t n_bytes)
+{
+    fflush(stderr);
+    assert_true(dup2(c.saved, STDERR_FILENO) >= 0);
+    close(c.saved);
+    rewind(c.file);
+    text[fread(text, 1, n_bytes - 1, c.file)] = '\0';
+    fclose(c.file);
+}
+
+enum { SAID_BYTES = 4096 };
+
+/* The step of the directory found, -1 for none. said (SAID_BYTES): what is told about the others.
+ */
+static int64_t find_step(Fixture *f, char *said)
+{
+    char dir[FILE_PATH_BYTES];
+    bool found;
+    Capture capture = capture_begin();
+    Err err = checkpoint_find(&f->comm, f->temp.dir, &found, dir);
+    capture_end(capture, said, SAID_BYTES);
+    check_no_err(err);
+    return found ? strtoll(strrchr(dir, '_') + 1, NULL, 10) : -1;
+}
+
+/* Found, with nothing said. */
+static void expect_found(Fixture *f, int64_t step)
+{
+    char said[SAID_BYTES];
+    assert_int_equal(find_step(f, said), step);
+    assert_string_equal(said, "");
+}
+
+static int32_t count_names(Fixture *f)
+{
+    char **name;
+    int32_t n;
+    check_no_err(dir_list(f->temp.dir, &name, &n));
+    dir_list_free(name, n);
+    return n;
+}
+
+/* ---- round trips ------------------------------------------------------------------------------
+ */
+
+static void test_values_come_back(void **state)
+{
+    Fixture *f = *state;
+    for (int kind = 0; kind < 6; kind++) {
+        static const DType DTYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+        ToyRun from, to;
+        ToyArgs args = toy_args(kind % 2);
+        args.dtype = DTYPES[kind / 2];
+        Progress progress = {.step = kind, .best_val_loss = INFINITY};
+        open_run(f, &from, &args);
+        open_run(f, &to, &args);
+        toy_fill(&from, 5);
+        check_no_err(checkpoint_save(&from.state, &progress));
+        check_no_err(checkpoint_load(&to.state, step_dir(f, kind), &progress));
+        toy_check(&to, 5);
+        toy_close(&from);
+        toy_close(&to);
+    }
+}
+
+/* Slices longer than the staging go in pieces. 700 * 48 floats are twice the 64 KiB. */
+static void test_tensors_larger_than_the_staging(void **state)
+{
+    Fixture *f = *state;
+    ToyRun run;
+    ToyArgs args = toy_args(false);
+    args.dims.n_embd = 48;
+    args.dims.vocab_size = 700;
+    args.dims.vocab_padded = 768;
+    Progress progress = {.best_val_loss = INFINITY};
+    open_run(f, &run, &args);
+    toy_fill(&run, 5);
+    check_no_err(checkpoint_save(&run.state, &progress));
+    toy_fill(&run, 6);
+    check_no_err(checkpoint_load(&run.state, step_dir(f, 0), &progress));
+    toy_check(&run, 5);
+    toy_close(&run);
+}
+
+static void test_progress_comes_back(void **state)
+{
+    static const Progress CASE[] = {{0, 0, INFINITY, 0},
+                                    {2000, 960000, 1.0 / 3, 4},
+                                    {99999999, INT64_C(1) << 52, 5e-324, 1},
+                                    {100000000, 7, 1.8857000000000002, 0}};
+    Fixture *f = *state;
+    for (size_t i = 0; i < sizeof CASE / sizeof *CASE; i++) {
+        Progress got;
+        check_no_err(checkpoint_save(&f->run.state, &CASE[i]));
+        check_no_err(checkpoint_load(&f->run.state, step_dir(f, CASE[i].step), &got));
+        assert_int_equal(got.step, CASE[i].step);
+        assert_int_equal(got.n_sequences, CASE[i].n_sequences);
+        assert_int_equal(got.n_bad_steps, CASE[i].n_bad_steps);
+        assert_true(got.best_val_loss == CASE[i].best_val_loss);
+    }
+}
+
+typedef struct {
+    const json_t *config;
+    size_t n;
+} Settings;
+
+static void check_setting(void *arg, const char *key, const char *value)
+{
+    Settings *settings = arg;
+    assert_string_equal(json_string_value(json_object_get(settings->config, key)), value);
+    settings->n++;
+}
+
+static void test_every_setting_is_kept(void **state)
+{
+    Fixture *f = *state;
+    Doc doc;
+    snprintf(f->run.cfg.data.dataset, sizeof f->run.cfg.data.dataset, "caf\xc3\xa9 \"x\"\\");
+    check_no_err(save_step(f, 1));
+    check_no_err(doc_open(&doc, step_file(f, 1, "trainer.json")));
+    Settings settings = {json_object_get(doc.root, "config"), 0};
+    config_visit(&f->run.cfg, check_setting, &settings);
+    assert_int_equal(settings.n, json_object_size(settings.config));
+    assert_true(settings.n > 40);
+    int64_t tokens, vocab;
+    check_no_err(doc_i64(&doc, "tokens", 0, 0, &tokens));
+    check_no_err(doc_i64(&doc, "vocab_size", 5, 5, &vocab));
+    doc_close(&doc);
+}
+
+/* A path may hold any byte; JSON may not. The checkpoint matters more than the spelling. */
+static void test_settings_that_are_not_utf8(void **state)
+{
+    Fixture *f = *state;
+    snprintf(f->run.cfg.data.dataset, sizeof f->run.cfg.data.dataset, "caf\xe9");
+    check_no_err(save_step(f, 1));
+    Doc doc;
+    check_no_err(doc_open(&doc, step_file(f, 1, "trainer.json")));
+    const json_t *config = json_object_get(doc.root, "config");
+    assert_string_equal(json_string_value(json_object_get(config, "dataset")), "caf?");
+    doc_close(&doc);
+    expect_step(f, step_dir(f, 1), 1);
+}
+
+static void test_read_dims(void **state)
+{
+    Fixture *f = *state;
+    for (int bias = 0; bias < 2; bias++) {
+        ToyRun run;
+        ToyArgs args = toy_args(bias);
+        args.dims.gelu = bias ? GELU_ERF : GELU_TANH;
+        GptDims got;
+        open_run(f, &run, &args);
+        toy_fill(&run, 1);
+        check_no_err(checkpoint_save(&run.state, &(Progress){.best_val_loss = 1}));
+        toy_close(&run);
+        check_no_err(checkpoint_read_dims(step_dir(f, 0), &got));
+        assert_int_equal(got.bias, bias);
+        assert_int_equal(got.gelu, args.dims.gelu);
+        assert_int_equal(got.n_layer, args.dims.n_layer);
+        assert_int_equal(got.vocab_size, args.dims.vocab_size);
+        assert_true(got.dropout == args.dims.dropout);
+    }
+}
+
+static void test_the_tokenizer_goes_along(void **state)
+{
+    Fixture *f = *state;
+    char meta[FILE_PATH_BYTES], *text;
+    snprintf(meta, sizeof meta, "%s", temp_write_text(&f->temp, "meta.json", "{\"kind\":\"x\"}"));
+    f->run.state.meta_path = meta;
+    check_no_err(save_step(f, 1));
+    check_no_err(file_read_text(step_file(f, 1, "meta.json"), 100, &text, NULL));
+    assert_string_equal(text, "{\"kind\":\"x\"}");
+    free(text);
+    temp_write_text(&f->temp, "step_00000001/meta.json", "{\"kind\":\"y\"}");
+    check_err(checkpoint_verify(step_dir(f, 1)), ERR_DATA, "meta.json: damaged: bytes 0 to 11");
+}
+
+/* Padding to a vocabulary of 128 stays at home; a bias-free model shows zero biases. */
+static void test_files_hold_what_the_world_knows(void **state)
+{
+    Fixture *f = *state;
+    ToyRun run;
+    ToyArgs args = toy_args(false);
+    SafeFile file;
+    open_run(f, &run, &args);
+    toy_fill(&run, 1);
+    check_no_err(checkpoint_save(&run.state, &(Progress){.best_val_loss = 1}));
+    check_no_err(safe_open(&file, step_file(f, 0, "model.safetensors")));
+    assert_int_equal(safe_find(&file, "wte.weight")->dim[0], 65);
+    assert_int_equal(safe_find(&file, "wpe.weight")->dim[0], 10);
+    assert_int_equal(file.n_tensors, 2 + 2 * 12 + 2); /* as GPT2LMHeadModel's */
+    const SafeTensor *bias = safe_find(&file, "h.1.attn.c_attn.bias");
+    assert_int_equal(bias->dim[0], 72);
+    for (int64_t i = 0; i < 72; i++) {
+        float value;
+        safe_read_f32(&file, bias, i, 1, &value);
+        assert_true(value == 0);
+    }
+    safe_close(&file);
+    check_no_err(safe_open(&file, step_file(f, 0, "optimizer.safetensors")));
+    assert_int_equal(file.n_tensors, 2 * run.layout.n_params);
+    assert_non_null(safe_find(&file, "exp_avg_sq.h.1.mlp.c_proj.weight"));
+    safe_close(&file);
+    toy_close(&run);
+}
+
+/* ---- what does not fit ------------------------------------------------------------------------
+ */
+
+static void test_refuses_another_shape(void **state)
+{
+    static const struct {
+        const char *message;
+        GptDims change; /* fields that differ */
+    } CASE[] = {
+        {"n_layer is 2 in the checkpoint, 3 in this run", {.n_layer = 3}},
+        {"n_head is 3 in the checkpoint, 4 in this run", {.n_head = 4}},
+        {"n_embd is 24 in the checkpoint, 48 in this run", {.n_embd = 48}},
+        {"block_size is 10 in the checkpoint, 11 in this run", {.block_size = 11}},
+        {"vocab_size is 65 in the checkpoint, 66 in this run", {.vocab_size = 66}},
+        {"gelu is tanh in the checkpoint, erf in this run", {.gelu = GELU_ERF}},
+        {"bias is true in the checkpoint, false in this run", {.bias = false}},
+    };
+    Fixture *f = *state;
+    ToyRun from;
+    ToyArgs args = toy_args(true);
+    Progress progress = {.best_val_loss = 1};
+    open_run(f, &from, &args);
+    toy_fill(&from, 1);
+    check_no_err(checkpoint_save(&from.state, &progress));
+    toy_close(&from);
+    for (size_t i = 0; i < sizeof CASE / sizeof *CASE; i++) {
+        const GptDims *change = &CASE[i].change;
+        ToyArgs other = args;
+        ToyRun to;
+        other.dims.n_layer = change->n_layer ? change->n_layer : args.dims.n_layer;
+        other.dims.n_head = change->n_head ? change->n_head : args.dims.n_head;
+        other.dims.n_embd = change->n_embd ? change->n_embd : args.dims.n_embd;
+        other.dims.block_size = change->block_size ? change->block_size : args.dims.block_size;
+        other.dims.vocab_size = change->vocab_size ? change->vocab_size : args.dims.vocab_size;
+        other.dims.gelu = change->gelu;
+        other.dims.bias = strncmp(CASE[i].message, "bias", 4) != 0;
+        open_run(f, &to, &other);
+        check_err(checkpoint_load(&to.state, step_dir(f, 0), &progress), ERR_DATA, CASE[i].message);
+        toy_close(&to);
+    }
+}
+
+/* Whole files that say something else than they should: the manifest is no proof of sense. */
+static void test_refuses_senseless_files(void **state)
+{
+    static const struct {
+        const char *file, *text, *message;
+    } CASE[] = {
+        {"trainer.json", "{}", "\"version\" is missing"},
+        {"trainer.json", "{\"version\":2}", "\"version\" is 2"},
+        {"trainer.json", "{\"version\":1}", "\"bias\" is missing"},
+        {"trainer.json", "{\"version\":1,\"bias\":true}", "\"step\" is missing"},
+        {"trainer.json", "{\"version\":1,\"bias\":true,\"step\":-1}", "\"step\" is -1"},
+        {"trainer.json", "{\"version\":1,\"bias\":true,\"step\":1.5}",
+         "\"step\" is not an integer"},
+        {"trainer.json", "{\"version\":1,\"bias\":true,\"step\":99999999999999999}",
+         "\"step\" is 9"},
+        {"trainer.json",
+         "{\"version\":1,\"bias\":true,\"step\":1,\"n_sequences\":1,\"n_bad_steps\":0,"
+         "\"best_val_loss\":\"x\"}",
+         "\"best_val_loss\" is not a number"},
+        {"optimizer.safetensors", "short", "too few"},
+        {"model.safetensors", "", "too few"},
+    };
+    Fixture *f = *state;
+    for (size_t i = 0; i < sizeof CASE / sizeof *CASE; i++) {
+        Progress progress;
+        check_no_err(save_step(f, 1));
+        char name[96];
+        snprintf(name, sizeof name, "step_00000001/%s", CASE[i].file);
+        temp_write_text(&f->temp, name, CASE[i].text);
+        check_err(checkpoint_load(&f->run.state, step_dir(f, 1), &progress), ERR_DATA,
+                  CASE[i].message);
+    }
+}
+
+/* dir/optimizer.safetensors with these tensors, all zero. */
+static void write_optimizer(Fixture *f, SafeTensor *tensor, int32_t n)
+{
+    SafeWriter *w;
+    const float zero = 0;
+    remove(step_file(f, 1, "optimizer.safetensors"));
+    check_no_err(safe_create(&w, f->temp.path, tensor, n));
+    for (int32_t i = 0; i < n; i++)
+        for (size_t b = 0; b < tensor[i].n_bytes; b += sizeof zero)
+            check_no_err(safe_write(w, &zero, sizeof zero));
+    check_no_err(safe_finish(w, NULL));
+}
+
+static void test_refuses_another_optimizer(void **state)
+{
+    Fixture *f = *state;
+    SafeFile file;
+    SafeTensor tensor[64];
+    Progress progress;
+    check_no_err(save_step(f, 1));
+    check_no_err(safe_open(&file, step_file(f, 1, "optimizer.safetensors")));
+    int32_t n = file.n_tensors;
+    assert_true(n < 64);
+    memcpy(tensor, file.tensor, (size_t)n * sizeof *tensor);
+    safe_close(&file);
+    write_optimizer(f, tensor + 1, n - 1);
+    check_err(checkpoint_load(&f->run.state, step_dir(f, 1), &progress), ERR_DATA,
+              "tensor exp_avg.wte.weight is missing");
+    write_optimizer(f, tensor, n - 1);
+    check_err(checkpoint_load(&f->run.state, step_dir(f, 1), &progress), ERR_DATA,
+              "tensor exp_avg_sq.ln_f.bias is missing");
+    tensor[n] = (SafeTensor){.name = "more", .dtype = DTYPE_F32, .rank = 1, .dim = {1, 1, 1, 1}};
+    write_optimizer(f, tensor, n + 1);
+    check_err(checkpoint_load(&f->run.state, step_dir(f, 1), &progress), ERR_DATA,
+              "tensors, wanted");
+    tensor[1].dim[0]++;
+    write_optimizer(f, tensor, n);
+    check_err(checkpoint_load(&f->run.state, step_dir(f, 1), &progress), ERR_DATA,
+              "exp_avg.wpe.weight: dimension 0 is 4, wanted 3");
+}
+
+/* ---- damage -----------------------------------------------------------------------------------
+ */
+
+/* One bit of each byte of every file; of the two large ones, of each 7th. */
+static void test_every_flipped_byte_is_found(void **state)
+{
+    Fixture *f = *state;
+    check_no_err(save_step(f, 1));
+    for (int k = 0; k < N_FILES; k++) {
+        FILE *file = fopen(step_file(f, 1, FILES[k]), "r+b");
+        assert_non_null(file);
+        setbuf(file, NULL);
+        assert_int_equal(fseek(file, 0, SEEK_END), 0);
+        const long n = ftell(file), stride = k < 2 ? 7 : 1;
+        for (long at = 0; at < n; at += stride) {
+            fseek(file, at, SEEK_SET);
+            int byte = fgetc(file);
+            fseek(file, at, SEEK_SET);
+            fputc(byte ^ 1 << at % 8, file);
+            Err err = checkpoint_verify(step_dir(f, 1));
+            if (!err)
+                fail_msg("%s: a flipped bit in byte %ld was not found", FILES[k], at);
+            check_err(err, ERR_DATA, FILES[k]);
+            fseek(file, at, SEEK_SET);
+            fputc(byte, file);
+        }
+        fclose(file);
+    }
+    check_no_err(checkpoint_verify(step_dir(f, 1)));
+}
+
+static void test_every_truncation_is_found(void **state)
+{
+    Fixture *f = *state;
+    check_no_err(save_step(f, 1));
+    for (int k = 0; k < N_FILES; k++) {
+        struct stat info;
+        char *text;
+        size_t n;
+        assert_int_equal(stat(step_file(f, 1, FILES[k]), &info), 0);
+        check_no_err(file_read_text(f->temp.path, (size_t)info.st_size, &text, &n));
+        for (size_t cut = n; cut-- > 0; cut -= k < 2 && cut > 40 ? 37 : 0) {
+            assert_int_equal(truncate(step_file(f, 1, FILES[k]), (off_t)cut), 0);
+            check_err(checkpoint_verify(step_dir(f, 1)), ERR_DATA, FILES[k]);
+        }
+        char name[96];
+        snprintf(name, sizeof name, "step_00000001/%s", FILES[k]);
+        temp_write(&f->temp, name, text, n + 1); /* one byte too many */
+        check_err(checkpoint_verify(step_dir(f, 1)), ERR_DATA, FILES[k]);
+        temp_write(&f->temp, name, text, n);
+        free(text);
+        check_no_err(checkpoint_verify(step_dir(f, 1)));
+    }
+}
+
+static void test_every_missing_file_is_found(void **state)
+{
+    Fixture *f = *state;
+    for (int k = 0; k < N_FILES; k++) {
+        check_no_err(save_step(f, 1));
+        assert_int_equal(unlink(step_file(f, 1, FILES[k])), 0);
+        check_err(checkpoint_verify(step_dir(f, 1)), ERR_MISSING, FILES[k]);
+    }
+    check_err(checkpoint_verify(step_dir(f, 77)), ERR_MISSING, "step_00000077");
+}
+
+/* ---- which one is used ------------------------------------------------------------------------
+ */
+
+static void test_nothing_to_find(void **state)
+{
+    Fixture *f = *state;
+    bool found = true;
+    char dir[FILE_PATH_BYTES];
+    expect_found(f, -1);
+    check_no_err(checkpoint_find(&f->comm, temp_path(&f->temp, "not/there"), &found, dir));
+    assert_false(found);
+}
+
+static void test_finds_the_newest_by_number(void **state)
+{
+    Fixture *f = *state;
+    const int64_t STEPS[] = {5, 100000000, 99999999, 20};
+    for (int i = 0; i < 4; i++)
+        check_no_err(save_step(f, STEPS[i]));
+    expect_found(f, 100000000);
+    expect_step(f, step_dir(f, 100000000), 100000000);
+}
+
+static void test_names_that_are_not_checkpoints(void **state)
+{
+    static const char *const OTHER[] = {
+        "step_9",        "step_0000000x",           "step_", "step_00000009x", "xstep_00000009",
+        "metrics.jsonl", "step_0000000000000000009"};
+    Fixture *f = *state;
+    check_no_err(save_step(f, 1));
+    for (size_t i = 0; i < sizeof OTHER / sizeof *OTHER; i++)
+        temp_write_text(&f->temp, OTHER[i], "not ours");
+    expect_found(f, 1);
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 1));
+    assert_int_equal(count_names(f), 1 + sizeof OTHER / sizeof *OTHER);
+}
+
+static void test_damaged_ones_are_named_and_passed_over(void **state)
+{
+    Fixture *f = *state;
+    char said[SAID_BYTES];
+    for (int64_t step = 1; step <= 3; step++)
+        check_no_err(save_step(f, step));
+    assert_int_equal(truncate(step_file(f, 3, "model.safetensors"), 1000), 0);
+    assert_int_equal(unlink(step_file(f, 2, "MANIFEST.json")), 0);
+    assert_int_equal(find_step(f, said), 1);
+    assert_non_null(strstr(said, "step_00000003 is passed over: "));
+    assert_non_null(strstr(said, "step_00000003/model.safetensors: damaged: bytes 1000 to"));
+    assert_non_null(strstr(said, "step_00000002/MANIFEST.json"));
+    expect_step(f, step_dir(f, 1), 1);
+}
+
+static void test_all_damaged_is_nothing_found(void **state)
+{
+    Fixture *f = *state;
+    char said[SAID_BYTES];
+    check_no_err(save_step(f, 1));
+    temp_write_text(&f->temp, "step_00000001/config.json", "{}");
+    assert_int_equal(find_step(f, said), -1);
+}
+
+/* ---- replacing, and what a crash leaves -------------------------------------------------------
+ */
+
+static void test_same_step_is_replaced(void **state)
+{
+    Fixture *f = *state;
+    const Progress progress = {.step = 3, .best_val_loss = 1};
+    check_no_err(save_step(f, 3));
+    toy_fill(&f->run, 44);
+    check_no_err(checkpoint_save(&f->run.state, &progress));
+    toy_fill(&f->run, 1);
+    Progress got;
+    check_no_err(checkpoint_load(&f->run.state, step_dir(f, 3), &got));
+    toy_check(&f->run, 44);
+    check_no_err(checkpoint_verify(step_dir(f, 3)));
+    assert_int_equal(count_names(f), 1);
+}
+
+static void test_half_written_directory_is_ignored_then_removed(void **state)
+{
+    Fixture *f = *state;
+    check_no_err(save_step(f, 1));
+    check_no_err(save_step(f, 2));
+    char from[FILE_PATH_BYTES];
+    snprintf(from, sizeof from, "%s", step_dir(f, 2));
+    check_no_err(path_rename(from, temp_path(&f->temp, ".tmp_step_00000002")));
+    expect_found(f, 1);
+    check_no_err(save_step(f, 3));
+    assert_false(path_exists(temp_path(&f->temp, ".tmp_step_00000002")));
+    assert_int_equal(count_names(f), 2);
+}
+
+/* The crash came between the two renames: the old directory of that step is the newest whole one.
+ */
+static void test_directory_set_aside_counts_until_it_is_replaced(void **state)
+{
+    Fixture *f = *state;
+    check_no_err(save_step(f, 1));
+    check_no_err(save_step(f, 2));
+    char from[FILE_PATH_BYTES], aside[FILE_PATH_BYTES];
+    snprintf(from, sizeof from, "%s", step_dir(f, 2));
+    snprintf(aside, sizeof aside, "%s", temp_path(&f->temp, ".old_step_00000002"));
+    check_no_err(path_rename(from, aside));
+    expect_found(f, 2);
+    expect_step(f, aside, 2);
+    check_no_err(save_step(f, 3)); /* no step_00000002 yet: it stays */
+    assert_true(path_exists(aside));
+    check_no_err(save_step(f, 2));
+    assert_false(path_exists(aside));
+    expect_step(f, step_dir(f, 2), 2);
+}
+
+/* ---- how many are kept ------------------------------------------------------------------------
+ */
+
+static void test_prune_keeps_the_newest(void **state)
+{
+    Fixture *f = *state;
+    for (int64_t step = 1; step <= 5; step++)
+        check_no_err(save_step(f, step));
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 0));
+    assert_int_equal(count_names(f), 5);
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 7));
+    assert_int_equal(count_names(f), 5);
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 3));
+    assert_int_equal(count_names(f), 3);
+    assert_true(path_exists(step_dir(f, 3)));
+    assert_false(path_exists(step_dir(f, 2)));
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 1));
+    assert_int_equal(count_names(f), 1);
+    expect_step(f, step_dir(f, 5), 5);
+}
+
+static void test_prune_waits_for_a_newest_that_verifies(void **state)
+{
+    Fixture *f = *state;
+    for (int64_t step = 1; step <= 3; step++)
+        check_no_err(save_step(f, step));
+    temp_write_text(&f->temp, "step_00000003/config.json", "{}");
+    char said[SAID_BYTES];
+    Capture capture = capture_begin();
+    Err err = checkpoint_prune(&f->comm, f->temp.dir, 1);
+    capture_end(capture, said, sizeof said);
+    check_no_err(err);
+    assert_int_equal(count_names(f), 3);
+    assert_non_null(strstr(said, "step_00000003 is damaged, older ones are kept: "));
+}
+
+/* ---- saves that fail --------------------------------------------------------------------------
+ */
+
+static void test_out_dir_that_cannot_be_made(void **state)
+{
+    Fixture *f = *state;
+    const char *in_a_file = temp_write_text(&f->temp, "file", "x");
+    snprintf(f->run.cfg.run.out_dir, sizeof f->run.cfg.run.out_dir, "%s/out", in_a_file);
+    check_err(save_step(f, 1), ERR_WRITE, "/file: ");
+    snprintf(f->run.cfg.run.out_dir, sizeof f->run.cfg.run.out_dir, "/proc/none");
+    check_err(save_step(f, 1), ERR_WRITE, "/proc/none");
+}
+
+static void test_tokenizer_file_that_is_gone(void **state)
+{
+    Fixture *f = *state;
+    f->run.state.meta_path = "/nowhere/meta.json";
+    check_err(save_step(f, 1), ERR_WRITE, "/nowhere/meta.json");
+    assert_int_equal(count_names(f), 0);
+}
+
+static void limit_file_bytes(rlim_t n_bytes)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = n_bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A disk that is full after any number of bytes, in any of the files: older checkpoints and the
+ * directory of the same step stay as they were, nothing half-written stays, and the next save
+ * succeeds. */
+static void test_full_disk_costs_nothing_but_the_save(void **state)
+{
+    Fixture *f = *state;
+    struct stat info;
+    signal(SIGXFSZ, SIG_IGN);
+    check_no_err(save_step(f, 1));
+    check_no_err(save_step(f, 2));
+    off_t largest = 0;
+    for (int k = 0; k < N_FILES; k++) {
+        assert_int_equal(stat(step_file(f, 2, FILES[k]), &info), 0);
+        largest = info.st_size > largest ? info.st_size : largest;
+    }
+    for (off_t limit = 0; limit < largest; limit += 1 + largest / 50) {
+        const Progress same = {.step = 2, .best_val_loss = 1}, next = {.step = 3};
+        toy_fill(&f->run, 50);
+        limit_file_bytes((rlim_t)limit);
+        Err replacing = checkpoint_save(&f->run.state, &same);
+        Err err = checkpoint_save(&f->run.state, &next);
+        limit_file_bytes(RLIM_INFINITY);
+        check_err(replacing, ERR_WRITE, "cannot write");
+        check_err(err, ERR_WRITE, "cannot write");
+        assert_int_equal(count_names(f), 2);
+        expect_step(f, step_dir(f, 2), 2);
+        check_no_err(checkpoint_verify(step_dir(f, 2)));
+        check_no_err(checkpoint_verify(step_dir(f, 1)));
+    }
+    check_no_err(save_step(f, 3));
+    expect_found(f, 3);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_values_come_back),
+        TEST(test_tensors_larger_than_the_staging),
+        TEST(test_progress_comes_back),
+        TEST(test_every_setting_is_kept),
+        TEST(test_settings_that_are_not_utf8),
+        TEST(test_read_dims),
+        TEST(test_the_tokenizer_goes_along),
+        TEST(test_files_hold_what_the_world_knows),
+        TEST(test_refuses_another_shape),
+        TEST(test_refuses_senseless_files),
+        TEST(test_refuses_another_optimizer),
+        TEST(test_every_flipped_byte_is_found),
+        TEST(test_every_truncation_is_found),
+        TEST(test_every_missing_file_is_found),
+        TEST(test_nothing_to_find),
+        TEST(test_finds_the_newest_by_number),
+        TEST(test_names_that_are_not_checkpoints),
+        TEST(test_damaged_ones_are_named_and_passed_over),
+        TEST(test_all_damaged_is_nothing_found),
+        TEST(test_same_step_is_replaced),
+        TEST(test_half_written_directory_is_ignored_then_removed),
+        TEST(test_directory_set_aside_counts_until_it_is_replaced),
+        TEST(test_prune_keeps_the_newest),
+        TEST(test_prune_waits_for_a_newest_that_verifies),
+        TEST(test_out_dir_that_cannot_be_made),
+        TEST(test_tokenizer_file_that_is_gone),
+        TEST(test_full_disk_costs_nothing_but_the_save),
+    };
+    return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);
+}
