@@ -1,0 +1,436 @@
+#include "config/field.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "config/value.h"
+
+/* ---- the table ------------------------------------------------------------------------------- */
+
+/* clang-format off */
+/* Does not compile when the member has another type than the row says. */
+#define MEMBER(type, section, key)                                                                 \
+    #section, #key, AS_##type,                                                                     \
+    _Generic(((Config *)0)->section.key, C_##type: offsetof(Config, section.key))
+#define C_BOOL    bool
+#define C_COUNT   int64_t
+#define C_REAL    double
+#define C_BYTES   int64_t
+#define C_SECONDS double
+#define C_CHOICE  int32_t
+#define C_TEXT    char *
+
+#define BOOL(section, key, def, help)                                                              \
+    {MEMBER(BOOL, section, key), def, 0, 0, false, "", "", "", help}
+#define COUNT(section, key, def, low, high, unit, help)                                            \
+    {MEMBER(COUNT, section, key), def, low, high, false, unit, "", "", help}
+#define REAL(section, key, def, low, high, help)                                                   \
+    {MEMBER(REAL, section, key), def, low, high, false, "", "", "", help}
+#define BELOW(section, key, def, low, high, help)                                                  \
+    {MEMBER(REAL, section, key), def, low, high, true, "", "", "", help}
+#define BYTES(section, key, def, low, high, help)                                                  \
+    {MEMBER(BYTES, section, key), def, low, high, false, "", "", "", help}
+#define SECONDS(section, key, def, low, high, unbuilt, help)                                       \
+    {MEMBER(SECONDS, section, key), def, low, high, false, "seconds", "", unbuilt, help}
+#define CHOICE(section, key, def, choices, unbuilt, help)                                          \
+    {MEMBER(CHOICE, section, key), def, 0, 0, false, "", choices, unbuilt, help}
+#define TEXT(section, key, def, help)                                                              \
+    {MEMBER(TEXT, section, key), def, 0, 0, false, "", "", "", help}
+
+/* One row for every setting: parsing, defaults, bounds, --help, the echo and the copy in each checkpoint
+ * all come from here. Rows of one section stand together, in the order users read them. */
+static const Field FIELDS[] = {
+    COUNT(model, n_layer, "12", 1, 1000, "", "transformer blocks"),
+    COUNT(model, n_head, "12", 1, 1000, "", "attention heads; divides n_embd"),
+    COUNT(model, n_embd, "768", 1, 65536, "", "width of the residual stream"),
+    COUNT(model, block_size, "1024", 1, 1 << 20, "tokens", "context length"),
+    BOOL(model, bias, "false", "biases in linear layers and LayerNorms; true as OpenAI's GPT-2"),
+    BELOW(model, dropout, "0", 0, 1, "rate, after the embedding, attention and each projection"),
+    CHOICE(model, gelu, "tanh", " tanh erf ", "", "tanh as OpenAI's GPT-2, erf as nanoGPT"),
+    COUNT(model, vocab_size, "auto", 1, 1 << 20, "", "auto: from the data's meta.json, else 50257"),
+    TEXT(model, init_from, "scratch",
+         "scratch, resume (newest checkpoint in out_dir), auto (resume, else scratch), or a directory"),
+
+    TEXT(data, dataset, "openwebtext", "a name under data_dir, or a path: directory, file or glob"),
+    TEXT(data, data_dir, "data", "where datasets are looked for"),
+    CHOICE(data, sampling, "random", " random shuffled ", "",
+           "random: crops as nanoGPT takes them; shuffled: each window once per epoch"),
+
+    COUNT(batch, batch_size, "12", 1, 65536, "sequences",
+          "a step trains gradient_accumulation_steps * batch_size sequences, on any number of ranks"),
+    COUNT(batch, gradient_accumulation_steps, "40", 1, 1 << 20, "", "total over all ranks"),
+    COUNT(batch, micro_batch, "auto", 1, 65536, "sequences",
+          "what a rank runs at once; changes memory and speed, not the result; auto: what fits"),
+
+    REAL(optim, learning_rate, "6e-4", 0, 10, "the highest, after the warm-up"),
+    REAL(optim, min_lr, "6e-5", 0, 10, "the lowest, from lr_decay_iters on"),
+    COUNT(optim, warmup_iters, "2000", 0, 1e9, "steps", "the learning rate rises over these"),
+    COUNT(optim, lr_decay_iters, "600000", 1, 1e9, "steps", "where the learning rate is min_lr"),
+    BOOL(optim, decay_lr, "true", "false: learning_rate throughout, no warm-up"),
+    CHOICE(optim, lr_schedule, "cosine", " cosine linear constant wsd ", "",
+           "from learning_rate to min_lr; wsd: constant, then down over the last fifth"),
+    COUNT(optim, max_iters, "600000", 1, 1e9, "steps", "updates in all"),
+    REAL(optim, weight_decay, "0.1", 0, 10, "of tensors with two dimensions"),
+    BELOW(optim, beta1, "0.9", 0, 1, "AdamW: memory of the mean gradient"),
+    BELOW(optim, beta2, "0.95", 0, 1, "AdamW: memory of the squared gradient"),
+    REAL(optim, eps, "1e-8", 1e-30, 1, "AdamW: added to the root of the squared gradient"),
+    REAL(optim, grad_clip, "1", 0, 1e9, "largest norm of the whole gradient; 0: no clipping"),
+
+    TEXT(run, out_dir, "out", "checkpoints and metrics.jsonl go here"),
+    COUNT(run, eval_interval, "2000", 1, 1e9, "steps", "between evaluations"),
+    COUNT(run, eval_iters, "200", 1, 1e9, "",
+          "an evaluation takes eval_iters * batch_size windows"),
+    BOOL(run, eval_only, "false", "evaluate once and end"),
+    COUNT(run, log_interval, "1", 1, 1e9, "steps", "between log lines"),
+    BOOL(run, always_save_checkpoint, "true",
+         "false: only when the validation loss is the best so far"),
+    COUNT(run, checkpoint_interval, "auto", 1, 1e9, "steps",
+          "between checkpoints; auto: eval_interval"),
+    COUNT(run, keep_checkpoints, "3", 1, 1e6, "", "older ones are deleted"),
+    COUNT(run, seed, "1337", 0, 0x1p53, "", "of weights, data order, dropout"),
+
+    CHOICE(system, device, "auto", " auto cuda cpu ", "", "auto: a GPU if there is one"),
+    CHOICE(system, dtype, "auto", " auto bfloat16 float16 float32 ", "",
+           "of parameters and activations; auto: the best the device has; the CPU has float32"),
+    CHOICE(system, comm, "auto", " auto nccl mpi ", "", "what moves gradients; auto: by device"),
+    COUNT(system, zero_stage, "1", 0, 1, "", "1: optimizer state is shared out over ranks"),
+    CHOICE(system, grad_reduce, "reduce_scatter", " reduce_scatter all_reduce ", "",
+           "with zero_stage 1; zero_stage 0 always reduces to all"),
+    CHOICE(system, comm_dtype, "float32", " float32 bfloat16 ", " bfloat16 ",
+           "of gradients on their way between ranks"),
+    COUNT(system, bucket_mb, "25", 1, 16384, "MiB", "gradients travel in pieces of at least this"),
+
+    BYTES(memory, memory_limit, "auto", 1 << 20, 0x1p50,
+          "per rank; auto: what is free at the start"),
+    CHOICE(memory, recompute, "auto", " auto none gelu_ln ffn qkv block ", " ffn qkv block ",
+           "what backward computes again instead of keeping it"),
+    COUNT(memory, head_chunk, "auto", 1, 1 << 30, "rows", "of logits held at once"),
+    CHOICE(memory, offload, "auto", " auto none optimizer ", " optimizer ",
+           "what lives on the host"),
+    CHOICE(memory, master, "auto", " auto float32 remainder16 ", " remainder16 ",
+           "master weights beside 16-bit parameters"),
+
+    SECONDS(fault, init_timeout, "120s", 1, 1e6, "*", "longest start-up"),
+    SECONDS(fault, step_timeout, "auto", 1, 1e6, "*", "longest step; auto: from the steps so far"),
+    SECONDS(fault, save_timeout, "600s", 1, 1e6, "*", "longest checkpoint"),
+    COUNT(fault, max_bad_steps, "5", 1, 1e6, "steps", "not finite in a row, then the run ends"),
+};
+/* clang-format on */
+
+enum { N_FIELDS = sizeof FIELDS / sizeof *FIELDS };
+
+/* nanoGPT keys that have no meaning in this program. */
+static const char *const IGNORED[] = {"compile", "backend", "wandb_log", "wandb_project",
+                                      "wandb_run_name"};
+
+enum { N_IGNORED = sizeof IGNORED / sizeof *IGNORED };
+
+int32_t field_count(void)
+{
+    return N_FIELDS;
+}
+
+const Field *field_at(int32_t i)
+{
+    return &FIELDS[i];
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+int32_t field_find(const char *key)
+{
+    for (int32_t i = 0; i < N_FIELDS; i++)
+        if (strcmp(FIELDS[i].key, key) == 0)
+            return i;
+    return -1;
+}
+
+const char *field_ignored_at(int32_t i)
+{
+    return i < N_IGNORED ? IGNORED[i] : NULL;
+}
+
+bool field_is_ignored(const char *key)
+{
+    for (int32_t i = 0; i < N_IGNORED; i++)
+        if (strcmp(IGNORED[i], key) == 0)
+            return true;
+    return false;
+}
+
+static char fold(char c)
+{
+    return c == '-' ? '_' : (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+}
+
+/* Fewest insertions, deletions and changes that turn a into b (Levenshtein 1966), row by row. */
+static int edit_distance(const char *a, const char *b)
+{
+    int row[FIELD_KEY_BYTES], n = (int)strlen(b);
+    for (int j = 0; j <= n; j++)
+        row[j] = j;
+    for (int i = 1; *a; a++, i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int best = diagonal + (fold(*a) != fold(b[j - 1]));
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+const char *field_nearest_key(const char *key)
+{
+    const char *nearest = NULL;
+    int best = 2 + (int)(strlen(key) / 4);
+    for (int32_t i = 0; i < N_FIELDS + N_IGNORED; i++) {
+        const char *known = i < N_FIELDS ? FIELDS[i].key : IGNORED[i - N_FIELDS];
+        int distance = edit_distance(key, known);
+        if (distance < best) {
+            best = distance;
+            nearest = known;
+        }
+    }
+    return nearest;
+}
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+/* The i-th word of " one two three ", copied to out (FIELD_KEY_BYTES); false past the last. */
+static bool nth_word(const char *words, int32_t i, char *out)
+{
+    words += strspn(words, " ");
+    for (; *words && i > 0; i--) {
+        words += strcspn(words, " ");
+        words += strspn(words, " ");
+    }
+    snprintf(out, FIELD_KEY_BYTES, "%.*s", (int)strcspn(words, " "), words);
+    return *words != '\0';
+}
+
+int32_t words_find(const char *words, const char *word)
+{
+    char candidate[FIELD_KEY_BYTES];
+    for (int32_t i = 0; nth_word(words, i, candidate); i++)
+        if (strcasecmp(candidate, word) == 0)
+            return i;
+    return -1;
+}
+
+void words_print(const char *words, char *out, size_t n_bytes)
+{
+    char word[FIELD_KEY_BYTES];
+    size_t used = 0;
+    *out = '\0';
+    for (int32_t i = 0; nth_word(words, i, word) && used < n_bytes; i++)
+        used += (size_t)snprintf(out + used, n_bytes - used, "%s%s", i ? ", " : "", word);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static void *member(Config *cfg, const Field *f)
+{
+    return (char *)cfg + f->offset;
+}
+
+static const void *const_member(const Config *cfg, const Field *f)
+{
+    return (const char *)cfg + f->offset;
+}
+
+static bool allows_auto(const Field *f)
+{
+    bool numeric = f->type == AS_COUNT || f->type == AS_BYTES || f->type == AS_SECONDS;
+    return numeric && strcmp(f->default_text, "auto") == 0;
+}
+
+static ValueText print_number(const Field *f, double value)
+{
+    return f->type == AS_BYTES ? value_print_bytes((int64_t)value) : value_print_real(value);
+}
+
+void field_range(const Field *f, char *out)
+{
+    if (f->type == AS_BOOL) {
+        snprintf(out, FIELD_RANGE_BYTES, "true or false");
+    } else if (f->type == AS_TEXT) {
+        snprintf(out, FIELD_RANGE_BYTES, "text");
+    } else if (f->type == AS_CHOICE) {
+        words_print(f->choices, out, FIELD_RANGE_BYTES);
+    } else {
+        ValueText low = print_number(f, f->low), high = print_number(f, f->high);
+        snprintf(out, FIELD_RANGE_BYTES, "%s%s%s%s%s%s", low.text,
+                 f->below_high ? " or more, below " : " to ", high.text, *f->unit ? " " : "",
+                 f->unit, allows_auto(f) ? ", or auto" : "");
+    }
+}
+
+static const char *type_name(FieldType type)
+{
+    switch (type) {
+    case AS_BOOL:
+        return "neither true nor false";
+    case AS_COUNT:
+        return "not a whole number";
+    case AS_REAL:
+        return "not a number";
+    case AS_BYTES:
+        return "not an amount of memory such as 11.6GiB or 512M";
+    case AS_SECONDS:
+        return "not a duration such as 120s, 10m or 23h50m";
+    case AS_CHOICE:
+    case AS_TEXT:
+        break;
+    }
+    return "not known";
+}
+
+static Err refuse_type(const Field *f, const char *where, const char *value)
+{
+    char range[FIELD_RANGE_BYTES];
+    field_range(f, range);
+    FAIL(ERR_USAGE, "%s%s = %.80s is %s; use %s", where, f->key, value, type_name(f->type), range);
+}
+
+static Err read_text(const Field *f, char *out, const char *where, const char *value)
+{
+    if (strlen(value) >= CONFIG_TEXT_BYTES)
+        FAIL(ERR_USAGE, "%s%s is longer than %d bytes; use a shorter path", where, f->key,
+             CONFIG_TEXT_BYTES - 1);
+    if (strchr(value, '\'') && strchr(value, '"'))
+        FAIL(ERR_USAGE, "%s%s holds both kinds of quotes; rename so that it has at most one kind",
+             where, f->key);
+    memset(out, 0, CONFIG_TEXT_BYTES); /* two equal configs are equal byte for byte */
+    memcpy(out, value, strlen(value));
+    return OK;
+}
+
+static Err read_choice(const Field *f, int32_t *out, const char *where, const char *value)
+{
+    int32_t i = words_find(f->choices, value);
+    if (i < 0)
+        return refuse_type(f, where, value);
+    *out = i;
+    return OK;
+}
+
+typedef union {
+    int64_t count;
+    double real;
+} Number;
+
+/* A numeric field's value; *as_double is what its bounds apply to. False: wrong type. */
+static bool parse_number(const Field *f, const char *value, Number *number, double *as_double)
+{
+    bool good;
+    if (f->type == AS_REAL || f->type == AS_SECONDS) {
+        good = f->type == AS_REAL ? value_read_real(value, &number->real)
+                                  : value_read_seconds(value, &number->real);
+        *as_double = good ? number->real : 0;
+    } else {
+        good = f->type == AS_COUNT ? value_read_count(value, &number->count)
+                                   : value_read_bytes(value, &number->count);
+        *as_double = good ? (double)number->count : 0;
+    }
+    return good;
+}
+
+static Err read_number(const Field *f, void *out, const char *where, const char *value)
+{
+    Number number = {0};
+    double as_double;
+    if (allows_auto(f) && strcasecmp(value, "auto") == 0) {
+        if (f->type == AS_SECONDS)
+            number.real = -1;
+        else
+            number.count = CONFIG_AUTO;
+        memcpy(out, &number, sizeof number);
+        return OK;
+    }
+    if (!parse_number(f, value, &number, &as_double))
+        return refuse_type(f, where, value);
+    if (as_double < f->low || as_double > f->high || (f->below_high && as_double == f->high)) {
+        char range[FIELD_RANGE_BYTES];
+        field_range(f, range);
+        FAIL(ERR_USAGE, "%s%s = %.80s is out of bounds; use %s", where, f->key, value, range);
+    }
+    memcpy(out, &number, sizeof number);
+    return OK;
+}
+
+Err field_read(const Field *f, Config *cfg, const char *where, const char *value)
+{
+    void *out = member(cfg, f);
+    switch (f->type) {
+    case AS_TEXT:
+        return read_text(f, out, where, value);
+    case AS_BOOL:
+        return value_read_bool(value, out) ? OK : refuse_type(f, where, value);
+    case AS_CHOICE:
+        return read_choice(f, out, where, value);
+    default:
+        return read_number(f, out, where, value);
+    }
+}
+
+/* ---- printing -------------------------------------------------------------------------------- */
+
+/* Quotes where an INI reader would otherwise lose something. */
+static void print_text(char *out, size_t n_bytes, const char *text)
+{
+    size_t n = strlen(text);
+    bool plain = n > 0 && !strpbrk(text, "#;'\"") && text[0] != ' ' && text[n - 1] != ' ';
+    const char *quote = plain ? "" : strchr(text, '"') ? "'" : "\"";
+    snprintf(out, n_bytes, "%s%s%s", quote, text, quote);
+}
+
+static void print_value_text(char *out, ValueText number, bool is_auto)
+{
+    snprintf(out, FIELD_VALUE_BYTES, "%s", is_auto ? "auto" : number.text);
+}
+
+void field_print(const Field *f, const Config *cfg, char *out)
+{
+    const void *at = const_member(cfg, f);
+    switch (f->type) {
+    case AS_BOOL:
+        snprintf(out, FIELD_VALUE_BYTES, "%s", *(const bool *)at ? "true" : "false");
+        return;
+    case AS_CHOICE:
+        nth_word(f->choices, *(const int32_t *)at, out);
+        return;
+    case AS_TEXT:
+        print_text(out, FIELD_VALUE_BYTES, at);
+        return;
+    case AS_REAL:
+        print_value_text(out, value_print_real(*(const double *)at), false);
+        return;
+    case AS_SECONDS:
+        print_value_text(out, value_print_seconds(*(const double *)at), *(const double *)at < 0);
+        return;
+    case AS_COUNT:
+        print_value_text(out, value_print_count(*(const int64_t *)at),
+                         *(const int64_t *)at == CONFIG_AUTO);
+        return;
+    case AS_BYTES:
+        print_value_text(out, value_print_bytes(*(const int64_t *)at),
+                         *(const int64_t *)at == CONFIG_AUTO);
+        return;
+    }
+}
+
+bool field_is_unbuilt(const Field *f, const Config *cfg)
+{
+    char value[FIELD_VALUE_BYTES];
+    field_print(f, cfg, value);
+    if (strcmp(f->unbuilt, "*") == 0)
+        return strcmp(value, f->default_text) != 0;
+    return words_find(f->unbuilt, value) >= 0;
+}
