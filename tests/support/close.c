@@ -24,13 +24,13 @@ double unit_roundoff(DType dtype)
 
 Tolerance tolerance_sum(DType dtype, int64_t n_terms, double magnitude)
 {
-    double growth = 16 + 8 * sqrt((double)n_terms);
+    double growth = 8 + 4 * sqrt((double)n_terms);
     return (Tolerance){2 * unit_roundoff(dtype), growth * 0x1p-24 * magnitude};
 }
 
 Tolerance tolerance_difference(double magnitude)
 {
-    return (Tolerance){0, 16 * pow(0x1p-24, 2.0 / 3) * magnitude};
+    return (Tolerance){0, 4 * pow(0x1p-24, 2.0 / 3) * magnitude};
 }
 
 double max_abs(const double *x, int64_t n)

@@ -4,8 +4,9 @@
  * Tolerances are derived, not tuned. An op stores a result in its dtype (one rounding, relative to
  * the result) after summing n terms in float32, a rounding each. The roundings of a sum behave like
  * a random walk, so its error grows with sqrt(n), relative to the sum of the terms' absolute
- * values, their magnitude. Source: Higham and Mary 2019, theorem 2.4; with lambda = 8 the bound
- * fails with probability 1e-13. */
+ * values, their magnitude. Source: Higham and Mary 2019, theorem 2.4, whose lambda is 4 here: with
+ * roundings spread over +-u that is seven standard deviations.
+ */
 #ifndef GPT_TESTS_CLOSE_H
 #define GPT_TESTS_CLOSE_H
 
@@ -27,7 +28,7 @@ typedef struct {
 double unit_roundoff(DType dtype);
 
 /* Of a sum of n_terms in float32 whose absolute values add up to `magnitude`, stored in `dtype`. A
- * term's own few operations (a product, exp, division) are allowed 16 roundings. */
+ * term's own few operations (a product, exp, division) are allowed 8 roundings. */
 Tolerance tolerance_sum(DType dtype, int64_t n_terms, double magnitude);
 
 /* Of a central difference in float32 along a random direction, against the inner product of
