@@ -14,7 +14,7 @@ fail() {
 cat >bin/launcher <<'END'
 #!/bin/bash
 # Runs the program, as one rank.
-echo "$(basename "$0") $*" >>calls
+{ basename "$0" | tr '\n' ' ' && printf '%q ' "$@" && echo; } >>calls
 while [ "$1" != ./gpt_ddp ]; do shift; done
 exec "$@"
 END
@@ -43,20 +43,20 @@ for script in slurm/one_node.sbatch slurm/multi_node.sbatch; do
 
     run 0 $script
     [ $? = 0 ] || fail "$script: a run that ends well does not end with 0"
-    grep -q '^srun .*--mpi=pmix.* ./gpt_ddp configs/owt.ini$' calls || fail "$script: default config"
+    grep -q '^srun .*--mpi=pmix.* ./gpt_ddp configs/owt.ini $' calls || fail "$script: default config"
     grep -q scontrol calls && fail "$script: requeued a finished run"
 
     run 0 $script configs/my.ini '--dataset=two words'
-    grep -q ' ./gpt_ddp configs/my.ini --dataset=two words$' calls || fail "$script: arguments"
+    grep -q ' ./gpt_ddp configs/my.ini --dataset=two\\ words $' calls || fail "$script: arguments"
 
     LAUNCHER=mpirun run 0 $script
-    grep -q '^mpirun .* ./gpt_ddp configs/owt.ini$' calls || fail "$script: LAUNCHER=mpirun"
+    grep -q '^mpirun .* ./gpt_ddp configs/owt.ini $' calls || fail "$script: LAUNCHER=mpirun"
 
     LAUNCHER=other run 0 $script
     [ $? = 64 ] || fail "$script: an unknown launcher is not 64"
 
     SLURM_RESTART_COUNT=1 run 0 $script configs/my.ini
-    grep -q 'configs/my.ini --init_from=auto$' calls || fail "$script: a restart does not continue"
+    grep -q 'configs/my.ini --init_from=auto $' calls || fail "$script: a restart does not continue"
 
     run 85 $script
     [ $? = 85 ] || fail "$script: 85 is not passed on"
