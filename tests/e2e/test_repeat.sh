@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# What must not matter, and what must give the same bits: how a step is cut into micro-batches, how nanoGPT's two batch
+# settings share the product, whether one rank uses MPI, and running it again.
+source "$(dirname "$0")/lib.sh"
+prepare_data
+steps=(--max_iters=30 --dropout=0.1 --bias=true)
+
+# 8 x 1 = 4 x 2 = 1 x 8: the same sequences, another order of summing.
+must_train 1 acc_8x1 "${steps[@]}" --gradient_accumulation_steps=8 --batch_size=1 --micro_batch=1
+must_train 1 acc_4x2 "${steps[@]}" --gradient_accumulation_steps=4 --batch_size=2 --micro_batch=2
+must_train 2 acc_1x8 "${steps[@]}" --gradient_accumulation_steps=1 --batch_size=8 --micro_batch=4
+for out in acc_8x1 acc_4x2; do
+    "$tools/tool_compare_metrics" $out/metrics.jsonl acc_1x8/metrics.jsonl 1e-5 >diff || fail "$out: $(cat diff)"
+    "$tools/tool_compare_weights" {$out,acc_1x8}/step_00000030/model.safetensors 1e-4 >diff ||
+        fail "$out: $(cat diff)"
+done
+
+# With the same micro_batch the two settings are one and the same.
+must_train 1 product_8x1 "${steps[@]}" --gradient_accumulation_steps=8 --batch_size=1 --micro_batch=2 --eval_iters=8
+must_train 1 product_2x4 "${steps[@]}" --gradient_accumulation_steps=2 --batch_size=4 --micro_batch=2 --eval_iters=2
+same_bits product_8x1 product_2x4 30
+
+# Recomputing gives the bits that keeping gives.
+must_train 1 keep "${steps[@]}" --recompute=none
+must_train 1 recompute "${steps[@]}" --recompute=gelu_ln
+same_bits keep recompute 30
+
+# Again, and again: one rank, two ranks, two threads.
+must_train 1 again "${steps[@]}"
+same_bits keep again 30
+must_train 2 two_a "${steps[@]}"
+must_train 2 two_b "${steps[@]}"
+same_bits two_a two_b 30
+OMP_NUM_THREADS=2 must_train 1 threads_a "${steps[@]}"
+OMP_NUM_THREADS=2 must_train 1 threads_b "${steps[@]}"
+same_bits threads_a threads_b 30
+
+# A launcher for one process changes nothing.
+mpirun -np 1 "$bin/gpt_ddp" "${tiny[@]}" "${steps[@]}" --out_dir=launched >launched.log 2>launched.err ||
+    fail "mpirun -np 1: $(cat launched.err)"
+same_bits keep launched 30
+
+# Another seed is another run.
+must_train 1 other "${steps[@]}" --seed=1
+cmp -s {keep,other}/step_00000030/model.safetensors && fail "seed 1 and seed 1337 gave the same weights"
+finish
