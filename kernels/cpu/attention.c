@@ -99,22 +99,27 @@ size_t cpu_attention_scratch_bytes(int32_t n_threads, const OpLimits *limits)
 static void load_rows(float *dst, int64_t padded_rows, const float *src, int64_t ld, int64_t rows,
                       const Head *head, float scale)
 {
-    for (int64_t r = 0; r < rows; r++) {
-        for (int64_t c = 0; c < head->D; c++)
-            dst[r * head->P + c] = scale * src[r * ld + c];
-        for (int64_t c = head->D; c < head->P; c++)
-            dst[r * head->P + c] = 0;
+    int64_t whole = head->D / VEC_LANES * VEC_LANES;
+    for (int64_t r = 0; r < rows; r++, src += ld, dst += head->P) {
+        for (int64_t c = 0; c < whole; c += VEC_LANES)
+            vec_store(dst + c, scale * vec_load(src + c));
+        for (int64_t c = whole; c < head->P; c++)
+            dst[c] = c < head->D ? scale * src[c] : 0;
     }
-    memset(dst + rows * head->P, 0, (size_t)((padded_rows - rows) * head->P) * sizeof(float));
+    memset(dst, 0, (size_t)((padded_rows - rows) * head->P) * sizeof(float));
 }
 
 /* dst (rows, D), ld apart, = scale * src (rows, P). */
 static void store_rows(float *dst, int64_t ld, const float *src, int64_t rows, const Head *head,
                        float scale)
 {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < head->D; c++)
-            dst[r * ld + c] = scale * src[r * head->P + c];
+    int64_t whole = head->D / VEC_LANES * VEC_LANES;
+    for (int64_t r = 0; r < rows; r++, src += head->P, dst += ld) {
+        for (int64_t c = 0; c < whole; c += VEC_LANES)
+            vec_store(dst + c, scale * vec_load(src + c));
+        for (int64_t c = whole; c < head->D; c++)
+            dst[c] = scale * src[c];
+    }
 }
 
 static void load_keys(Scratch *s, const Head *head)
@@ -145,23 +150,23 @@ static void load_queries(Scratch *s, const Head *head, const Pair *pair)
     tile_transpose(s->q_columns, BLOCK, s->q, head->P, pair->lanes, head->P);
 }
 
-/* Query i of a pair sees its key j when i >= first_lane(j); may be negative. */
-static int32_t first_lane(const Pair *pair, int64_t j)
+/* Query v + i of a pair sees its key j when i >= first_query(pair, j, v); may be negative. */
+static int32_t first_query(const Pair *pair, int64_t j, int64_t v)
 {
-    return (int32_t)(pair->j0 + j - pair->i0);
+    return (int32_t)(pair->j0 + j - pair->i0 - v);
 }
 
 /* The vector of queries in which the first that sees key j lies. */
-static int32_t first_vector(const Pair *pair, int64_t j)
+static int64_t first_vector(const Pair *pair, int64_t j)
 {
-    int32_t first = first_lane(pair, j);
+    int64_t first = first_query(pair, j, 0);
     return first > 0 ? first / VEC_LANES * VEC_LANES : 0;
 }
 
-/* Keys that the tile of queries from t on needs. */
-static int64_t keys_seen(const Pair *pair, int64_t t)
+/* Keys of a pair that any query before `end` sees. */
+static int64_t keys_seen(const Pair *pair, int64_t end)
 {
-    int64_t seen = pair->i0 + t + TILE_ROWS - pair->j0;
+    int64_t seen = pair->i0 + end - pair->j0;
     return seen < pair->keys ? seen : pair->keys;
 }
 
@@ -181,7 +186,7 @@ static void add_over_keys(Scratch *s, const float *weights, const float *rows, c
                           const Pair *pair)
 {
     for (int64_t t = 0; t < pair->queries; t += TILE_ROWS)
-        tile_product_columns(head->P, keys_seen(pair, t), weights + t, BLOCK,
+        tile_product_columns(head->P, keys_seen(pair, t + TILE_ROWS), weights + t, BLOCK,
                              rows + pair->j0 * head->P, head->P, s->sum + t * head->P, head->P,
                              pair->j0 > 0);
 }
@@ -228,56 +233,61 @@ static void running_start(Running *run)
     }
 }
 
+/* The loops below go over the keys of one vector of queries at a time, which stays in registers. */
+
 static void take_maximum(Running *run, const Scratch *s, const Pair *pair)
 {
-    float old[BLOCK];
-    memcpy(old, run->largest, sizeof(old));
-    int32_t lanes = (int32_t)pair->lanes;
-    for (int64_t j = 0; j < pair->keys; j++) {
-        int32_t first = first_lane(pair, j);
-        const float *score = s->score + j * BLOCK;
+    for (int64_t v = 0; v < pair->lanes; v += VEC_LANES) {
+        float *largest = run->largest + v, *total = run->total + v, *shrink = run->shrink + v;
+        float highest[VEC_LANES];
+        memcpy(highest, largest, sizeof(highest));
+        for (int64_t j = 0; j < keys_seen(pair, v + VEC_LANES); j++) {
+            const float *score = s->score + j * BLOCK + v;
+            int32_t first = first_query(pair, j, v);
 #pragma omp simd
-        for (int32_t i = first_vector(pair, j); i < lanes; i++) {
-            float x = i >= first ? score[i] : -INFINITY;
-            run->largest[i] = run->largest[i] > x ? run->largest[i] : x;
+            for (int32_t i = 0; i < VEC_LANES; i++) {
+                float x = i >= first ? score[i] : -INFINITY;
+                highest[i] = highest[i] > x ? highest[i] : x;
+            }
         }
-    }
 #pragma omp simd
-    for (int32_t i = 0; i < lanes; i++) {
-        run->shrink[i] = vexp(old[i] - run->largest[i]);
-        run->total[i] *= run->shrink[i];
+        for (int32_t i = 0; i < VEC_LANES; i++) {
+            shrink[i] = vexp(largest[i] - highest[i]);
+            total[i] *= shrink[i];
+            largest[i] = highest[i];
+        }
     }
 }
 
 /* Scores become p = exp(score - largest), not yet divided by the total. */
 static void take_exp(Running *run, Scratch *s, const Pair *pair)
 {
-    float total[BLOCK] = {0};
-    int32_t lanes = (int32_t)pair->lanes;
-    for (int64_t j = 0; j < pair->keys; j++) {
-        int32_t first = first_lane(pair, j);
-        float *score = s->score + j * BLOCK;
+    for (int64_t v = 0; v < pair->lanes; v += VEC_LANES) {
+        const float *largest = run->largest + v;
+        float total[VEC_LANES] = {0};
+        for (int64_t j = 0; j < keys_seen(pair, v + VEC_LANES); j++) {
+            float *score = s->score + j * BLOCK + v;
+            int32_t first = first_query(pair, j, v);
 #pragma omp simd
-        for (int32_t i = first_vector(pair, j); i < lanes; i++) {
-            float p = vexp(score[i] - run->largest[i]);
-            p = i >= first ? p : 0;
-            score[i] = p;
-            total[i] += p;
+            for (int32_t i = 0; i < VEC_LANES; i++) {
+                float p = vexp(score[i] - largest[i]);
+                score[i] = i >= first ? p : 0;
+                total[i] += score[i];
+            }
         }
+        for (int32_t i = 0; i < VEC_LANES; i++)
+            run->total[v + i] += total[i];
     }
-    for (int32_t i = 0; i < lanes; i++)
-        run->total[i] += total[i];
 }
 
-static void apply_mask(Scratch *s, const Pair *pair)
+/* values (keys, queries) *= the mask; what no query sees is left as it is. */
+static void apply_mask(float *values, const Scratch *s, const Pair *pair)
 {
-    int32_t lanes = (int32_t)pair->lanes;
     for (int64_t j = 0; j < pair->keys; j++) {
-        float *p = s->score + j * BLOCK;
-        const float *mask = s->mask + j * BLOCK;
+        int64_t start = first_vector(pair, j);
 #pragma omp simd
-        for (int32_t i = first_vector(pair, j); i < lanes; i++)
-            p[i] = i >= first_lane(pair, j) ? p[i] * mask[i] : 0;
+        for (int64_t i = start; i < pair->lanes; i++)
+            values[j * BLOCK + i] *= s->mask[j * BLOCK + i];
     }
 }
 
@@ -295,7 +305,7 @@ static void forward_keys(Running *run, Scratch *s, const Head *head, const Pair 
     take_exp(run, s, pair);
     if (head->dropout.rate > 0) {
         load_mask(s, head, pair);
-        apply_mask(s, pair);
+        apply_mask(s->score, s, pair);
     }
     if (pair->j0 > 0)
         shrink_sum(s, run, head, pair);
@@ -359,29 +369,18 @@ static void load_stats(QueryStats *stats, const BackwardHead *b, const Head *hea
 /* score becomes p, dscore (dp until then) becomes ds. */
 static void take_gradient(Scratch *s, const QueryStats *stats, const Pair *pair)
 {
-    int32_t lanes = (int32_t)pair->lanes;
-    for (int64_t j = 0; j < pair->keys; j++) {
-        int32_t first = first_lane(pair, j);
-        float *score = s->score + j * BLOCK, *dscore = s->dscore + j * BLOCK;
+    for (int64_t v = 0; v < pair->lanes; v += VEC_LANES) {
+        const float *lse = stats->lse + v, *delta = stats->delta + v;
+        for (int64_t j = 0; j < keys_seen(pair, v + VEC_LANES); j++) {
+            float *score = s->score + j * BLOCK + v, *dscore = s->dscore + j * BLOCK + v;
+            int32_t first = first_query(pair, j, v);
 #pragma omp simd
-        for (int32_t i = first_vector(pair, j); i < lanes; i++) {
-            float p = vexp(score[i] - stats->lse[i]);
-            p = i >= first ? p : 0;
-            score[i] = p;
-            dscore[i] = p * (dscore[i] - stats->delta[i]);
+            for (int32_t i = 0; i < VEC_LANES; i++) {
+                float p = vexp(score[i] - lse[i]);
+                score[i] = i >= first ? p : 0;
+                dscore[i] = score[i] * (dscore[i] - delta[i]);
+            }
         }
-    }
-}
-
-static void mask_dscore(Scratch *s, const Pair *pair)
-{
-    int32_t lanes = (int32_t)pair->lanes;
-    for (int64_t j = 0; j < pair->keys; j++) {
-        float *dp = s->dscore + j * BLOCK;
-        const float *mask = s->mask + j * BLOCK;
-#pragma omp simd
-        for (int32_t i = first_vector(pair, j); i < lanes; i++)
-            dp[i] *= mask[i];
     }
 }
 
@@ -392,13 +391,13 @@ static void backward_keys(Scratch *s, const QueryStats *stats, const Head *head,
     multiply_keys(s->dscore, s->v, s->dout_columns, head, pair);
     if (dropout) {
         load_mask(s, head, pair);
-        mask_dscore(s, pair);
+        apply_mask(s->dscore, s, pair);
     }
     take_gradient(s, stats, pair);
     add_over_keys(s, s->dscore, s->k, head, pair);
     add_over_queries(s->dk, s->dscore, s->q, head, pair);
     if (dropout)
-        apply_mask(s, pair);
+        apply_mask(s->score, s, pair);
     add_over_queries(s->dv, s->score, s->dout, head, pair);
 }
 

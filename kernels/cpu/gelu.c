@@ -14,7 +14,9 @@ INLINE float gate(float x, GeluKind kind)
     if (kind == GELU_ERF)
         return 0.5f + 0.5f * verf(x * SQRT_HALF);
     float cubic = 1.0f + CUBIC * (x * x);
-    return 1.0f / (1.0f + vexp(-2.0f * SQRT_2_OVER_PI * (x * cubic)));
+    float z = -2.0f * SQRT_2_OVER_PI * (x * cubic);
+    z = z > 60.0f ? 60.0f : z; /* a gate of 9e-27 is 0, but not denormal, which would be slow */
+    return 1.0f / (1.0f + vexp(z));
 }
 
 /* d gate / dx, given the gate. */
