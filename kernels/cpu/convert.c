@@ -30,12 +30,12 @@ static void load(double *out, Tensor src, int64_t begin, int64_t n)
     }
 }
 
-/* The float32 towards zero from x, with its last bit set when it is not x: rounding that to 16 bits is
- * rounding x once. Source: Boldo and Melquiond 2005, rounding to odd. */
+/* The float32 towards zero from x, with its last bit set when it is not x: rounding that to 16 bits
+ * is rounding x once. NaN stays NaN. Source: Boldo and Melquiond 2005, rounding to odd. */
 static float round_to_odd(double x)
 {
     float f = (float)x;
-    if ((double)f == x || isnan(x))
+    if ((double)f == x)
         return f;
     uint32_t bits;
     memcpy(&bits, &f, sizeof bits);
