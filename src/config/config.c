@@ -334,14 +334,12 @@ void config_help(FILE *out)
         print_section(out, i);
         print_help(out, field_at(i));
     }
-    fputs(
-        "\n"
-        "Values: whole numbers take k, M, G (1000, 10^6, 10^9) and products (5*8); memory takes "
-        "k,\n"
-        "M, G or KiB, MiB, GiB (1024, 1024^2, 1024^3); durations take s, m, h, d (23h50m); true,\n"
-        "yes, on and 1 are the same. '#' and ';' start a comment; quotes around a value go.\n"
-        "Accepted from nanoGPT configs, without effect:\n ",
-        out);
+    fputs("\n"
+          "Values: whole numbers take k, M, G (1000, 10^6, 10^9) and products (5*8); memory takes\n"
+          "k, M, G or KiB, MiB, GiB (1024, 1024^2, 1024^3); durations take s, m, h, d (23h50m);\n"
+          "true, yes, on and 1 are the same. '#' and ';' start a comment, quotes protect them.\n"
+          "Accepted from nanoGPT configs, without effect:\n ",
+          out);
     for (int32_t i = 0; field_ignored_at(i); i++)
         fprintf(out, "%s %s", i ? "," : "", field_ignored_at(i));
     fputs(".\n", out);

@@ -147,13 +147,15 @@ Err config_set(Config *cfg, const char *where, const char *key, const char *valu
 /* The checks between settings (divisibility, order of bounds, features not built yet). */
 Err config_check(const Config *cfg);
 
-/* The resolved settings as an INI file that config_load reads back to the same Config. */
+/* The resolved settings as an INI file that config_load reads back to the same Config (but for
+ * notice). */
 void config_print(const Config *cfg, FILE *out);
 
 /* The key table for people: section, key, default, bounds, unit, meaning. */
 void config_help(FILE *out);
 
-/* Call visit(arg, key, value text) for every key: for trainer.json and comparisons. */
+/* Call visit(arg, key, value) for every key, in the order of the table: for trainer.json and
+ * comparisons. config_set(cfg, where, key, value) reads each back. */
 void config_visit(const Config *cfg, void (*visit)(void *arg, const char *key, const char *value),
                   void *arg);
 
