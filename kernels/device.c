@@ -14,6 +14,7 @@
 /* The backends compiled in, by kind. NULL: not built. */
 static const Backend *backend_of(DeviceKind kind)
 {
+    ASSERT(kind == DEVICE_CPU || kind == DEVICE_CUDA, "device kind %d", (int)kind);
     return kind == DEVICE_CPU ? &cpu_backend : NULL;
 }
 
