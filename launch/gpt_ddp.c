@@ -30,8 +30,7 @@ typedef struct {
     int64_t world; /* of --plan */
 } Options;
 
-/* ---- the command line
- * ----------------------------------------------------------------------------- */
+/* ---- the command line -------------------------------------------------------------------- */
 
 /* The config file is the one word that sets nothing; it may stand anywhere. */
 static Err split_words(char **word, int32_t n_words, const char **path, int32_t *n_overrides)
@@ -81,8 +80,7 @@ static Err options_parse(Options *o, int argc, char **argv)
     return err;
 }
 
-/* ---- questions
- * ------------------------------------------------------------------------------------ */
+/* ---- questions --------------------------------------------------------------------------- */
 
 static void print_help(void)
 {
@@ -176,8 +174,7 @@ static Err answer(const Options *o)
     return OK;
 }
 
-/* ---- the run
- * -------------------------------------------------------------------------------------- */
+/* ---- the run ----------------------------------------------------------------------------- */
 
 static Err choose_device(const Config *cfg, DeviceKind *kind)
 {
@@ -209,7 +206,7 @@ static Err open_device(const Config *cfg, Comm *comm, Device *dev)
     return comm_bind(comm, dev, choose_comm(cfg, comm, args.kind));
 }
 
-static Err train(const Config *cfg, Comm *comm, const volatile sig_atomic_t *stop_signal)
+static Err train(const Config *cfg, Comm *comm, const int *stop_signal)
 {
     Device dev = {0};
     Trainer *trainer = calloc(1, sizeof *trainer);
@@ -227,7 +224,7 @@ done:
 }
 
 /* `parsed` is what this rank found in its command line and config file. */
-static int run(const Options *o, Err parsed, const volatile sig_atomic_t *stop_signal)
+static int run(const Options *o, Err parsed, const int *stop_signal)
 {
     Launcher launcher = launcher_detect();
     Comm comm = {0};
@@ -250,17 +247,19 @@ static int run(const Options *o, Err parsed, const volatile sig_atomic_t *stop_s
 
 int main(int argc, char **argv)
 {
-    const volatile sig_atomic_t *stop_signal = signals_install();
+    int stop_signal = 0;
+    Err err = signals_install(&stop_signal);
     Options *options = calloc(1, sizeof *options);
     if (!options)
-        return report_error("gpt_ddp", ERR_NEW(ERR_SYSTEM, "out of memory"), true);
+        return report_error("gpt_ddp", err_first(err, ERR_NEW(ERR_SYSTEM, "out of memory")), true);
     int exit_code;
-    Err err = options_parse(options, argc, argv);
+    if (!err)
+        err = options_parse(options, argc, argv);
     if (!err && is_question(options)) {
         bool speaks = launcher_detect().rank == 0;
         exit_code = speaks ? report_error("gpt_ddp", answer(options), true) : 0;
     } else {
-        exit_code = run(options, err, stop_signal);
+        exit_code = run(options, err, &stop_signal);
     }
     free(options);
     return exit_code;

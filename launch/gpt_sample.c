@@ -60,7 +60,7 @@ static void print_help(void)
     report_exit_codes(stdout);
 }
 
-/* ---- the command line ---------------------------------------------------------------------- */
+/* ---- the command line -------------------------------------------------------------------- */
 
 static Err parse_numbers(Options *o)
 {
@@ -107,7 +107,7 @@ static Err read_prompt(const Options *o, char **text, size_t *n_bytes)
     return OK;
 }
 
-/* ---- text ---------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------- */
 
 static void text_free(Text *text)
 {
@@ -180,7 +180,7 @@ static Err write_sample(TextModel *model, Text *text, const Options *o, int64_t 
     return write_out(END, sizeof END - 1);
 }
 
-/* ---- the program --------------------------------------------------------------------------- */
+/* ---- the program ------------------------------------------------------------------------- */
 
 static Err sample_all(TextModel *model, const Options *o)
 {

@@ -1,24 +1,51 @@
 #include "launch/signals.h"
 
-#include <stddef.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
-/* The one mutable global: a signal handler has no other way to tell anybody anything. */
-static volatile sig_atomic_t received;
-
-static void on_signal(int number)
+static sigset_t awaited_signals(void)
 {
-    if (received && number != SIGUSR1 && received != SIGUSR1)
-        _exit(128 + number);
-    received = number;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    return set;
 }
 
-const volatile sig_atomic_t *signals_install(void)
+static void *wait_for_signals(void *stop_signal)
 {
-    static const int numbers[] = {SIGUSR1, SIGTERM, SIGINT};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        sigaction(numbers[i], &action, NULL);
-    return &received;
+    int *stop = stop_signal, previous = 0;
+    sigset_t set = awaited_signals();
+    for (;;) {
+        int number = 0;
+        if (sigwait(&set, &number) != 0)
+            continue;
+        if (previous && number != SIGUSR1)
+            _exit(128 + number);
+        if (number != SIGUSR1)
+            previous = number;
+        __atomic_store_n(stop, number, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+Err signals_install(int *stop_signal)
+{
+    /* A signal that was ignored when we started (a shell does that to SIGINT of background jobs)
+     * would never arrive. Blocked, it never runs this default action. */
+    sigset_t set = awaited_signals();
+    pthread_t thread;
+    int error = pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGUSR1, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    if (!error)
+        error = pthread_create(&thread, NULL, wait_for_signals, stop_signal);
+    if (error)
+        FAIL(ERR_SYSTEM, "cannot wait for signals: %s", strerror(error));
+    pthread_detach(thread);
+    return OK;
 }

@@ -9,7 +9,7 @@
 #include "checkpoint/names.h"
 #include "launch/bind.h"
 
-/* ---- which directory ----------------------------------------------------------------------- */
+/* ---- which directory --------------------------------------------------------------------- */
 
 static Err holds_file(const char *dir, const char *name, bool *holds)
 {
@@ -39,7 +39,7 @@ static Err find_dir(TextModel *t, const char *path)
     return OK;
 }
 
-/* ---- the model ----------------------------------------------------------------------------- */
+/* ---- the model --------------------------------------------------------------------------- */
 
 static Err open_tokenizer(TextModel *t, const GptDims *dims)
 {

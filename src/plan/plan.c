@@ -9,8 +9,7 @@
 
 enum { GPT2_VOCAB_SIZE = 50257, STAGING_MIN_BYTES = 64 << 10, STAGING_MAX_BYTES = 16 << 20 };
 
-/* ---- what is given
- * -------------------------------------------------------------------------------- */
+/* ---- what is given ----------------------------------------------------------------------- */
 
 Err plan_vocab_size(const Config *cfg, int64_t data_vocab_size, int64_t *vocab_size)
 {
@@ -63,8 +62,7 @@ static Err divide_over_ranks(Plan *plan, const Config *cfg)
     return OK;
 }
 
-/* ---- measuring
- * ------------------------------------------------------------------------------------ */
+/* ---- measuring --------------------------------------------------------------------------- */
 
 static Tensor arena_tokens(Arena *arena, const Plan *plan, const char *name)
 {
@@ -139,8 +137,7 @@ static bool fits(const Plan *plan)
     return plan->target.limit_bytes == 0 || plan->total_bytes <= plan->target.limit_bytes;
 }
 
-/* ---- choosing
- * ------------------------------------------------------------------------------------- */
+/* ---- choosing ---------------------------------------------------------------------------- */
 
 /* Tokens beyond which a larger micro-batch no longer buys speed, only memory. */
 static int64_t micro_batch_token_cap(DeviceKind device)

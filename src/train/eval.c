@@ -40,7 +40,7 @@ static Err load_windows(Trainer *t, const Loader *loader, const EvalShare *s, in
 /* Does any rank have a fault, or a signal? */
 static Err exchange(Trainer *t, Err mine)
 {
-    int64_t any[2] = {mine != OK, t->stop_signal && *t->stop_signal};
+    int64_t any[2] = {mine != OK, trainer_has_signal(t)};
     mine = err_first(mine, comm_max_i64(t->comm, any, 2));
     t->stop = any[1] != 0;
     return any[0] ? comm_agree(t->comm, mine) : mine;

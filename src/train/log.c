@@ -13,8 +13,7 @@
 
 enum { METRICS_MAX_BYTES = 1 << 30, NUMBER_BYTES = 32 };
 
-/* ---- life
- * ----------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 void log_init(Log *log, bool is_rank0)
 {
@@ -70,8 +69,7 @@ void log_close(Log *log)
     log->metrics = NULL;
 }
 
-/* ---- for people
- * ----------------------------------------------------------------------------------- */
+/* ---- for people -------------------------------------------------------------------------- */
 
 static void clear_progress(Log *log)
 {
@@ -129,8 +127,7 @@ static void show_progress(Log *log, const StepRecord *r)
     log->progress_shown = true;
 }
 
-/* ---- for programs
- * --------------------------------------------------------------------------------- */
+/* ---- for programs ------------------------------------------------------------------------ */
 
 /* JSON knows no NaN and no infinity: null. */
 static const char *json_number(char *out, double value)

@@ -13,8 +13,7 @@
 /* Left to the rest of the process and the system when the limit is what is free now. */
 enum { MEMORY_RESERVE_BYTES = 128 << 20 };
 
-/* ---- phase 1: data
- * -------------------------------------------------------------------------------- */
+/* ---- phase 1: data ----------------------------------------------------------------------- */
 
 static Err open_loaders(Trainer *t, int64_t vocab_size)
 {
@@ -46,8 +45,7 @@ static Err open_data(Trainer *t, int64_t *vocab_size)
     return check_share(t, &t->data.val, *vocab_size);
 }
 
-/* ---- phase 2: plan
- * -------------------------------------------------------------------------------- */
+/* ---- phase 2: plan ----------------------------------------------------------------------- */
 
 /* Bytes this rank may use: memory_limit, or its share of what is free. The least of all ranks, so
  * that all plan alike. */
@@ -81,8 +79,7 @@ static Err make_plan(Trainer *t, const DeviceInfo *info, int64_t vocab_size, siz
     return plan_check(t->plan);
 }
 
-/* ---- phase 3: memory and what lives in it
- * --------------------------------------------------------- */
+/* ---- phase 3: memory and what lives in it ------------------------------------------------ */
 
 static Err carve_memory(Trainer *t)
 {
@@ -119,8 +116,7 @@ static Err build_model(Trainer *t)
     return OK;
 }
 
-/* ---- phase 4: parameters
- * -------------------------------------------------------------------------- */
+/* ---- phase 4: parameters ----------------------------------------------------------------- */
 
 static bool is_checkpoint_name(const char *name)
 {
@@ -230,8 +226,7 @@ static Err set_parameters(Trainer *t)
     return start_from_scratch(t);
 }
 
-/* ---- what is said
- * --------------------------------------------------------------------------------- */
+/* ---- what is said ------------------------------------------------------------------------ */
 
 static void say_machine(Trainer *t, const DeviceInfo *info, int32_t n_hosts)
 {
@@ -280,11 +275,9 @@ static Err say_start(Trainer *t, const DeviceInfo *info)
     return OK;
 }
 
-/* ---- life
- * ----------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
-Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev,
-                 const volatile sig_atomic_t *stop_signal)
+Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const int *stop_signal)
 {
     *t = (Trainer){
         .cfg = cfg, .comm = comm, .dev = dev, .stop_signal = stop_signal, .saved_step = -1};

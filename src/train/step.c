@@ -15,8 +15,7 @@ static double now_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
 }
 
-/* ---- gradients
- * ------------------------------------------------------------------------------------ */
+/* ---- gradients --------------------------------------------------------------------------- */
 
 /* This rank's sequences of the step are one block: sample j of step s is the same text on any
  * number of ranks. */
@@ -58,8 +57,7 @@ static Err accumulate(Trainer *t)
     return err_first(err, reducer_finish(&t->reducer));
 }
 
-/* ---- what ranks tell each other
- * ------------------------------------------------------------------- */
+/* ---- what ranks tell each other ---------------------------------------------------------- */
 
 /* Sums over ranks. */
 enum { SUM_LOSS, SUM_SQUARES, SUM_STOP, SUM_FAILED, N_SUMS };
@@ -72,14 +70,13 @@ static Err exchange(Trainer *t, Err mine, double sum[N_SUMS])
     device_download(t->dev, &sum[SUM_LOSS], t->model.loss_total);
     device_download(t->dev, &sum[SUM_SQUARES], t->optim.sum_squares);
     mine = err_first(mine, device_sync(t->dev));
-    sum[SUM_STOP] = t->stop_signal && *t->stop_signal;
+    sum[SUM_STOP] = trainer_has_signal(t);
     sum[SUM_FAILED] = mine != OK;
     mine = err_first(mine, comm_sum_f64(t->comm, sum, N_SUMS));
     return sum[SUM_FAILED] > 0 ? comm_agree(t->comm, mine) : mine;
 }
 
-/* ---- update
- * --------------------------------------------------------------------------------------- */
+/* ---- update ------------------------------------------------------------------------------ */
 
 /* torch's clip_grad_norm_; 0 turns it off. */
 static double clip_scale(const Trainer *t, double norm)

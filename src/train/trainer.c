@@ -18,8 +18,12 @@ static bool is_last(const Trainer *t)
     return t->progress.step >= t->cfg->optim.max_iters;
 }
 
-/* ---- evaluation
- * ----------------------------------------------------------------------------------- */
+bool trainer_has_signal(const Trainer *t)
+{
+    return t->stop_signal && __atomic_load_n(t->stop_signal, __ATOMIC_RELAXED) != 0;
+}
+
+/* ---- evaluation -------------------------------------------------------------------------- */
 
 static bool evaluation_due(const Trainer *t)
 {
@@ -43,8 +47,7 @@ static Err evaluate(Trainer *t, bool *improved)
     return OK;
 }
 
-/* ---- checkpoints
- * ---------------------------------------------------------------------------------- */
+/* ---- checkpoints ------------------------------------------------------------------------- */
 
 /* nanoGPT's rule, on its own interval: always, or only what evaluated better than all before. */
 static bool save_due(const Trainer *t, bool improved)
@@ -113,8 +116,7 @@ static Err save_and_stop(Trainer *t)
          t->progress.step, t->cfg->run.out_dir);
 }
 
-/* ---- the run
- * -------------------------------------------------------------------------------------- */
+/* ---- the run ----------------------------------------------------------------------------- */
 
 static Err step_and_log(Trainer *t)
 {

@@ -12,8 +12,6 @@
 #ifndef GPT_TRAIN_TRAINER_H
 #define GPT_TRAIN_TRAINER_H
 
-#include <signal.h>
-
 #include "checkpoint/checkpoint.h"
 #include "comm/comm.h"
 #include "config/config.h"
@@ -48,19 +46,21 @@ typedef struct {
     int64_t saved_step;     /* of the newest checkpoint of this run, read or written; -1: none */
     int64_t n_failed_saves; /* in a row */
     bool stop;              /* all ranks know of a signal: save and leave */
-    const volatile sig_atomic_t *stop_signal; /* set by launch/'s handlers; NULL: none */
+    const int *stop_signal; /* not 0: this rank got one; written by launch/; NULL: none */
 } Trainer;
 
 /* Data, plan, memory, model, parameters (scratch, resume or a directory), log: everything before
  * step 0. Nothing is written before all of it is known to work. The caller calls trainer_close
  * whatever comes back. Ends in an agreement of all ranks. Collective. */
-Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev,
-                 const volatile sig_atomic_t *stop_signal);
+Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const int *stop_signal);
 void trainer_close(Trainer *t); /* accepts a zero-initialised one */
 
 /* max_iters updates from where progress stands, with evaluations and checkpoints. ERR_REQUEUE after
  * a signal (saved), ERR_DIVERGED, ERR_WRITE, ERR_SYSTEM. Collective. */
 Err trainer_run(Trainer *t);
+
+/* Did this rank get a signal? t->stop is what all ranks agreed on. Not collective. */
+bool trainer_has_signal(const Trainer *t);
 
 /* One update. record->skipped: loss or gradient was not finite, parameters are as before. t->stop:
  * some rank had a signal. Collective. For tests and benchmarks too; trainer_run calls it. */

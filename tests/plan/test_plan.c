@@ -44,8 +44,7 @@ static void build(Plan *plan, const Config *cfg, PlanTarget target)
     check_no_err(plan_build(plan, cfg, &target));
 }
 
-/* ---- dividing the step
- * ---------------------------------------------------------------------------- */
+/* ---- dividing the step ------------------------------------------------------------------- */
 
 static void test_step_is_the_same_on_any_number_of_ranks(void **state)
 {
@@ -73,8 +72,7 @@ static void test_more_ranks_than_sequences_are_refused(void **state)
     check_err(plan_build(*state, &cfg, &target), ERR_USAGE, "use at most 8 ranks");
 }
 
-/* ---- micro_batch
- * ---------------------------------------------------------------------------------- */
+/* ---- micro_batch ------------------------------------------------------------------------- */
 
 static void test_micro_batch_takes_the_whole_step_when_it_is_small(void **state)
 {
@@ -132,8 +130,7 @@ static void test_head_chunk_is_never_more_than_the_rows(void **state)
     assert_int_equal(plan->shape.head_chunk, 24);
 }
 
-/* ---- limits
- * --------------------------------------------------------------------------------------- */
+/* ---- limits ------------------------------------------------------------------------------ */
 
 static void test_a_limit_shrinks_the_micro_batch_and_nothing_else(void **state)
 {
@@ -208,8 +205,7 @@ static void test_refusal_names_the_largest_regions(void **state)
     check_err(err, ERR_USAGE, name);
 }
 
-/* ---- bytes
- * ---------------------------------------------------------------------------------------- */
+/* ---- bytes ------------------------------------------------------------------------------- */
 
 static void test_optimizer_bytes_of_four_ranks_are_a_quarter(void **state)
 {
@@ -274,8 +270,7 @@ static void test_the_deepest_model_of_the_key_table_is_planned(void **state)
     assert_true(plan->total_bytes > 0);
 }
 
-/* ---- vocabulary and dtype
- * ------------------------------------------------------------------------- */
+/* ---- vocabulary and dtype ---------------------------------------------------------------- */
 
 static void test_vocabulary_is_the_datas_unless_given(void **state)
 {
@@ -311,8 +306,7 @@ static void test_the_cpu_refuses_bfloat16(void **state)
     assert_int_equal(dtype, DTYPE_BF16);
 }
 
-/* ---- the table
- * ------------------------------------------------------------------------------------ */
+/* ---- the table --------------------------------------------------------------------------- */
 
 static void test_table_shows_total_limit_and_shares(void **state)
 {

@@ -51,8 +51,7 @@ static char *read_metrics(Temp *temp)
     return text;
 }
 
-/* ---- for people
- * ----------------------------------------------------------------------------------- */
+/* ---- for people -------------------------------------------------------------------------- */
 
 static void test_step_line_is_nanogpts_with_more_behind(void **state)
 {
@@ -126,8 +125,7 @@ static void test_other_ranks_say_and_write_nothing(void **state)
     assert_false(path_exists(temp_path(temp, "metrics.jsonl")));
 }
 
-/* ---- for programs
- * --------------------------------------------------------------------------------- */
+/* ---- for programs ------------------------------------------------------------------------ */
 
 static void test_every_step_is_one_line_of_metrics(void **state)
 {

@@ -2,6 +2,7 @@
 #include "train/trainer.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@ typedef struct {
     Comm comm;
     Device dev;
     Trainer trainer;
-    volatile sig_atomic_t stop;
+    int stop; /* what launch/ would set */
 } Run;
 
 /* A text a small model learns quickly: mostly each token's successor. */
@@ -117,8 +118,7 @@ static bool has_checkpoint(Run *run, int step_number)
     return path_exists(temp_path(&run->temp, name));
 }
 
-/* ---- memory
- * --------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 /* The CPU's table with an allocator that counts. Statics, for an op table has no room for a test's
  * state. */
@@ -173,8 +173,7 @@ static void test_a_run_past_its_memory_limit_does_not_start(void **state)
     assert_false(path_exists(temp_path(&run->temp, "out")));
 }
 
-/* ---- the step
- * ------------------------------------------------------------------------------------- */
+/* ---- the step ---------------------------------------------------------------------------- */
 
 static void test_loss_begins_at_log_v_and_falls(void **state)
 {
@@ -238,8 +237,7 @@ static void test_step_record_counts_tokens_and_iterations(void **state)
     assert_false(record.skipped);
 }
 
-/* ---- numbers going wrong
- * -------------------------------------------------------------------------- */
+/* ---- numbers going wrong ----------------------------------------------------------------- */
 
 static void poison_first_param(Run *run, float value)
 {
@@ -292,8 +290,7 @@ static void test_too_many_bad_steps_end_the_run(void **state)
     check_err(trainer_run(&run->trainer), ERR_DIVERGED, "3 steps in a row, the last at iter 2");
 }
 
-/* ---- evaluation
- * ----------------------------------------------------------------------------------- */
+/* ---- evaluation -------------------------------------------------------------------------- */
 
 static void test_evaluation_is_the_same_every_time(void **state)
 {
@@ -329,8 +326,7 @@ static void test_eval_only_writes_nothing(void **state)
     assert_false(path_exists(temp_path(&run->temp, "out")));
 }
 
-/* ---- the loop
- * ------------------------------------------------------------------------------------- */
+/* ---- the loop ---------------------------------------------------------------------------- */
 
 static int count_in_metrics(Run *run, const char *part)
 {
@@ -411,8 +407,7 @@ static void test_what_improves_is_saved(void **state)
     assert_true(run->trainer.progress.best_val_loss < log(VOCAB));
 }
 
-/* ---- saving goes wrong
- * ---------------------------------------------------------------------------- */
+/* ---- saving goes wrong ------------------------------------------------------------------- */
 
 /* out_dir becomes a plain file, so that nothing can be saved in it. */
 static void break_out_dir(Run *run)
@@ -455,8 +450,7 @@ static void test_the_last_save_must_work(void **state)
     check_err(trainer_run(&run->trainer), ERR_WRITE, "out");
 }
 
-/* ---- start and stop
- * ------------------------------------------------------------------------------- */
+/* ---- start and stop ---------------------------------------------------------------------- */
 
 static void test_a_signal_saves_and_asks_to_be_run_again(void **state)
 {
@@ -544,8 +538,7 @@ static void test_a_directory_gives_its_weights_and_nothing_else(void **state)
     free(loaded);
 }
 
-/* ---- data
- * ----------------------------------------------------------------------------------------- */
+/* ---- data -------------------------------------------------------------------------------- */
 
 static void test_a_token_outside_the_vocabulary_stops_the_start(void **state)
 {

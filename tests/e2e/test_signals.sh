@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# A signal saves at one agreed step and exits 85; the continuation has the bits of a run never stopped. A second one ends
+# the process at once. A signal during the start is not lost.
+source "$(dirname "$0")/lib.sh"
+prepare_data
+steps=120
+must_train 2 whole --max_iters=$steps
+
+# wait_for FILE LINES: until a running program has written that many lines; 20 seconds at most.
+wait_for() {
+    local i
+    for i in $(seq 400); do
+        [ -f "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ] && return
+        sleep 0.05
+    done
+    fail "$1 never had $2 lines"
+}
+
+# start NP OUT ARGS...: train in the background, endless unless ARGS say otherwise; $pid is the launcher or the program.
+start() {
+    local np=$1 out=$2
+    shift 2
+    local launch=(mpirun --oversubscribe -np "$np")
+    [ "$np" = 1 ] && launch=()
+    "${launch[@]}" "$bin/gpt_ddp" "${tiny[@]}" --out_dir="$out" --max_iters=1000000 "$@" >"$out.log" 2>"$out.err" &
+    pid=$!
+}
+
+# ends_with CODE WHAT: the background program ends so, within 30 seconds.
+ends_with() {
+    local watcher rc
+    (sleep 30; kill -KILL $pid) 2>/dev/null &
+    watcher=$!
+    wait $pid
+    rc=$?
+    kill $watcher 2>/dev/null
+    wait $watcher 2>/dev/null
+    [ $rc = "$1" ] || fail "$2: exit code $rc, not $1"
+}
+
+# USR1 through mpirun, and straight to one process; TERM and INT too.
+for case in "2 USR1" "1 USR1" "1 TERM" "1 INT"; do
+    read -r np signal <<<"$case"
+    out=stopped_${np}_$signal
+    start "$np" "$out"
+    wait_for "$out/metrics.jsonl" 6
+    kill -"$signal" $pid
+    ends_with 85 "$case"
+    grep -q "stopped by a signal after" "$out.err" || fail "$case: not said: $(cat "$out.err")"
+    at=$(ls -d "$out"/step_* | tail -1)
+    at=$((10#${at##*step_}))
+    [ "$at" -ge 5 ] && [ "$at" -lt $steps ] || fail "$case: saved at step $at"
+done
+
+# The stopped run of two ranks goes on to the same bits.
+must_train 2 stopped_2_USR1 --max_iters=$steps --init_from=resume
+same_bits whole stopped_2_USR1 $steps
+
+# One rank alone has the signal: all stop at the same step.
+start 2 one_rank
+wait_for one_rank/metrics.jsonl 6
+kill -USR1 "$(pgrep -P $pid | head -1)"
+ends_with 85 "USR1 to one rank of two"
+
+# During the start: as soon as the program can take a signal (bit 9 of the blocked ones is SIGUSR1's), before MPI_Init
+# is through. What comes earlier still is the launcher's to lose.
+takes_usr1() {
+    local blocked
+    [ "$(cat "/proc/$1/comm" 2>/dev/null)" = gpt_ddp ] || return 1
+    blocked=$(sed -n 's/^SigBlk:[[:space:]]*//p' "/proc/$1/status")
+    [ $((0x${blocked:-0} & 0x200)) != 0 ]
+}
+for np in 1 2; do
+    start $np early_$np
+    rank=
+    for i in $(seq 2000); do
+        if [ $np = 1 ]; then rank=$pid; else rank=$(pgrep -P $pid | head -1); fi
+        [ -n "$rank" ] && takes_usr1 "$rank" && break
+    done
+    kill -USR1 "$rank"
+    ends_with 85 "USR1 during the start of $np"
+    [ -d early_$np/step_00000000 ] || fail "np $np: stopped before the first step, but not saved: $(ls early_$np)"
+done
+
+# A second TERM does not wait for the step: here one of several seconds.
+start 1 slow --n_layer=8 --n_embd=512 --block_size=512 --n_head=8 --batch_size=64 --micro_batch=64
+wait_for slow.log 6
+kill -TERM $pid
+sleep 0.3
+kill -TERM $pid
+ends_with 143 "two TERMs"
+finish
