@@ -8,8 +8,7 @@
 #include "base/check.h"
 #include "comm/comm_ops.h"
 
-/* ---- life
- * ------------------------------------------------------------------------------------------ */
+/* ---- life -------------------------------------------------------------------------------- */
 
 static void name_host(Comm *comm)
 {
@@ -99,8 +98,7 @@ void comm_print_versions(FILE *out)
     fprintf(out, "NCCL: not built in\n");
 }
 
-/* ---- control plane
- * --------------------------------------------------------------------------------- */
+/* ---- control plane ----------------------------------------------------------------------- */
 
 static void check_rank(const Comm *comm, int32_t rank)
 {
@@ -221,8 +219,7 @@ Err comm_agree(Comm *comm, Err mine)
     return alike ? mine : err_prefix(mine, "rank %d on %s", from, report.host);
 }
 
-/* ---- data plane
- * ------------------------------------------------------------------------------------ */
+/* ---- data plane -------------------------------------------------------------------------- */
 
 static void check_sum(const Comm *comm, Tensor buf)
 {

@@ -40,7 +40,7 @@ typedef struct {
     void *impl;        /* state of the control plane */
 } Comm;
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 /* Start the control plane. use_mpi false: a world of one, MPI is not touched. MPI is started unless it
  * already runs. After a failure only comm_abort may follow. Collective. ERR_SYSTEM. */
@@ -58,7 +58,7 @@ const char *comm_kind_name(CommKind kind); /* "single", "mpi", "nccl" */
 /* One line for each communication library: its version, or that it is not built in. Needs no comm_open. */
 void comm_print_versions(FILE *out);
 
-/* ---- control plane: host values; each is Collective and waits ------------------------------------- */
+/* ---- control plane: host values; each is Collective and waits ---------------------------- */
 
 Err comm_barrier(Comm *comm);
 /* value[i] = sum over ranks, the same bits on every rank (summed in rank order). n <= COMM_MAX_SCALARS. */
@@ -73,7 +73,7 @@ Err comm_gather_bytes(Comm *comm, const void *mine, size_t n_bytes, void *all);
  * fail alike); `mine` is consumed. Called where a phase ends, so that nobody waits for a rank that left. */
 Err comm_agree(Comm *comm, Err mine);
 
-/* ---- data plane: device tensors; each is Collective ------------------------------------------------ */
+/* ---- data plane: device tensors; each is Collective -------------------------------------- */
 
 /* Each starts after all work queued on dev so far; results are for work queued after comm_wait.
  * buf counts must be divisible by world for the last two. Sums are for float32 (added as float32) and

@@ -36,8 +36,7 @@ static Err check_mpi(int rc, const char *call)
     FAIL(ERR_SYSTEM, "%s failed: %s", call, text);
 }
 
-/* ---- life
- * ------------------------------------------------------------------------------------------ */
+/* ---- life -------------------------------------------------------------------------------- */
 
 static Err start_mpi(MpiWorld *mpi)
 {
@@ -123,8 +122,7 @@ void comm_mpi_print_version(FILE *out)
     fprintf(out, "MPI: %s (MPI %d.%d)\n", text, version, subversion);
 }
 
-/* ---- pieces
- * ---------------------------------------------------------------------------------------- */
+/* ---- pieces ------------------------------------------------------------------------------ */
 
 static int piece_count(const Comm *comm, int64_t left)
 {
@@ -179,8 +177,7 @@ static Err gather_slices(Comm *comm, const Gather *g)
     return OK;
 }
 
-/* ---- control plane
- * --------------------------------------------------------------------------------- */
+/* ---- control plane ----------------------------------------------------------------------- */
 
 static Err mpi_barrier(Comm *comm)
 {
@@ -243,8 +240,7 @@ const CommControl COMM_MPI_CONTROL = {
     .abort = mpi_abort,
 };
 
-/* ---- data plane
- * ------------------------------------------------------------------------------------ */
+/* ---- data plane -------------------------------------------------------------------------- */
 
 /* The MPI type that carries a dtype. The 16-bit floats have none: they can be moved, not added. */
 static MPI_Datatype carrier(DType dtype)

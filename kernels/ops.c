@@ -6,8 +6,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/ops_table.h"
 
-/* ---- checks
- * -------------------------------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------------------------ */
 
 #define CHECK_DTYPE(t, want)                                                                       \
     ASSERT((t).dtype == (want), "wanted %s, got %s", dtype_name(want), dtype_name((t).dtype))
@@ -44,8 +43,7 @@ static void check_dropout(Dropout d)
     ASSERT(d.tokens_per_sample > 0, "dropout without tokens per sample");
 }
 
-/* ---- dropout
- * ------------------------------------------------------------------------------------- */
+/* ---- dropout ----------------------------------------------------------------------------- */
 
 void op_dropout(Device *dev, Tensor y, Tensor x, Dropout dropout)
 {
@@ -59,8 +57,7 @@ void op_dropout(Device *dev, Tensor y, Tensor x, Dropout dropout)
         device_copy(dev, y, x);
 }
 
-/* ---- embedding
- * ----------------------------------------------------------------------------------- */
+/* ---- embedding --------------------------------------------------------------------------- */
 
 static void check_tokens(Tensor x, Tensor tokens, Tensor wpe)
 {
@@ -91,8 +88,7 @@ void op_embedding_backward(Device *dev, Tensor dwte, Tensor dwpe, Tensor dx, Ten
         dev->ops->embedding_backward(dev, dwte, dwpe, dx, tokens);
 }
 
-/* ---- LayerNorm
- * ----------------------------------------------------------------------------------- */
+/* ---- LayerNorm --------------------------------------------------------------------------- */
 
 void op_layernorm_forward(Device *dev, Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor w,
                           Tensor b)
@@ -142,8 +138,7 @@ void op_layernorm_backward(Device *dev, const LayernormBackward *a)
         dev->ops->layernorm_backward(dev, a);
 }
 
-/* ---- linear
- * -------------------------------------------------------------------------------------- */
+/* ---- linear ------------------------------------------------------------------------------ */
 
 void op_linear_forward(Device *dev, Tensor y, Tensor x, Tensor w, Tensor b)
 {
@@ -177,8 +172,7 @@ void op_linear_backward_weight(Device *dev, Tensor dw, Tensor db, Tensor x, Tens
         dev->ops->linear_backward_weight(dev, dw, db, x, dy);
 }
 
-/* ---- GELU
- * ---------------------------------------------------------------------------------------- */
+/* ---- GELU -------------------------------------------------------------------------------- */
 
 void op_gelu_forward(Device *dev, Tensor y, Tensor x, GeluKind kind)
 {
@@ -199,8 +193,7 @@ void op_gelu_backward(Device *dev, Tensor dx, Tensor y, Tensor dy, Tensor x, Gel
         dev->ops->gelu_backward(dev, dx, y, dy, x, kind);
 }
 
-/* ---- attention
- * ----------------------------------------------------------------------------------- */
+/* ---- attention --------------------------------------------------------------------------- */
 
 /* lse is (B,H,T) and qkv (B*T, 3C) with H a divisor of C; returns C. */
 static int64_t check_attention(Tensor lse, Tensor qkv, Dropout dropout)
@@ -234,8 +227,7 @@ void op_attention_backward(Device *dev, const AttentionBackward *a)
         dev->ops->attention_backward(dev, a);
 }
 
-/* ---- head and loss
- * ------------------------------------------------------------------------------- */
+/* ---- head and loss ----------------------------------------------------------------------- */
 
 void op_head_forward(Device *dev, Tensor logits, Tensor x, Tensor wte)
 {
@@ -285,8 +277,7 @@ void op_cross_entropy_forward_backward(Device *dev, Tensor losses, Tensor logits
         dev->ops->cross_entropy_forward_backward(dev, losses, logits, targets, vocab_size, dloss);
 }
 
-/* ---- sums and updates: a rank's part of a vector may be empty
- * --------------------------------------- */
+/* ---- sums and updates: a rank's part of a vector may be empty ---------------------------- */
 
 void op_add_sum(Device *dev, Tensor total, Tensor x, double scale)
 {
@@ -330,8 +321,7 @@ void op_adamw(Device *dev, const AdamwArgs *a)
     dev->ops->adamw(dev, a);
 }
 
-/* ---- scratch
- * ------------------------------------------------------------------------------------- */
+/* ---- scratch ----------------------------------------------------------------------------- */
 
 /* The GPU backend: one part for cuBLASLt, one for the partial sums that give reductions a fixed
  * order. */

@@ -20,7 +20,7 @@ extern "C" {
 
 typedef enum { GELU_TANH, GELU_ERF } GeluKind;
 
-/* ---- scratch ------------------------------------------------------------------------------------- */
+/* ---- scratch ----------------------------------------------------------------------------- */
 
 /* The largest shapes a run will use; what op-internal scratch depends on. */
 typedef struct {
@@ -34,7 +34,7 @@ typedef struct {
 /* Bytes of Device.workspace that ops need within these limits. Pure arithmetic: no device needed. */
 size_t ops_workspace_bytes(DeviceKind kind, int32_t n_threads, const OpLimits *limits);
 
-/* ---- dropout ------------------------------------------------------------------------------------- */
+/* ---- dropout ----------------------------------------------------------------------------- */
 
 /* A mask that is a function of (seed, global sample, site, element), so that it can be recomputed and does
  * not depend on the micro-batch, the rank or the number of ranks. Element e of sample s at a site is kept
@@ -51,7 +51,7 @@ typedef struct {
  * call it on the gradient. e = (row within the sample) * C + column. */
 void op_dropout(Device *dev, Tensor y, Tensor x, Dropout dropout);
 
-/* ---- embedding ----------------------------------------------------------------------------------- */
+/* ---- embedding --------------------------------------------------------------------------- */
 
 /* x (N,C) = wte[token] + wpe[position]; tokens (B,T) i32, wte (Vp,C), wpe (>= T, C). GPT-2 section 2. */
 void op_embedding_forward(Device *dev, Tensor x, Tensor tokens, Tensor wte, Tensor wpe);
@@ -59,7 +59,7 @@ void op_embedding_forward(Device *dev, Tensor x, Tensor tokens, Tensor wte, Tens
 /* dwte (Vp,C) f32 +=, dwpe f32 += from dx (N,C). Rows with the same token are added in row order. */
 void op_embedding_backward(Device *dev, Tensor dwte, Tensor dwpe, Tensor dx, Tensor tokens);
 
-/* ---- LayerNorm (Ba, Kiros, Hinton 2016; eps 1e-5) ------------------------------------------------ */
+/* ---- LayerNorm (Ba, Kiros, Hinton 2016; eps 1e-5) ---------------------------------------- */
 
 /* y (N,C) = (x - mean) * rstd * w + b; mean, rstd (N) f32 are saved. b is optional. */
 void op_layernorm_forward(Device *dev, Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor w,
@@ -79,7 +79,7 @@ typedef struct {
 } LayernormBackward;
 void op_layernorm_backward(Device *dev, const LayernormBackward *args);
 
-/* ---- linear: y = x W + b, W stored (in, out) as Hugging Face's Conv1D ------------------------------ */
+/* ---- linear: y = x W + b, W stored (in, out) as Hugging Face's Conv1D -------------------- */
 
 /* y (N,O) = x (N,I) w (I,O) + b (O); b optional. */
 void op_linear_forward(Device *dev, Tensor y, Tensor x, Tensor w, Tensor b);
@@ -88,7 +88,7 @@ void op_linear_backward_data(Device *dev, Tensor dx, Tensor dy, Tensor w);
 /* dw (I,O) f32 += x^T dy; db (O) f32 += column sums of dy; db optional. */
 void op_linear_backward_weight(Device *dev, Tensor dw, Tensor db, Tensor x, Tensor dy);
 
-/* ---- GELU ------------------------------------------------------------------------------------------ */
+/* ---- GELU -------------------------------------------------------------------------------- */
 
 /* y = gelu(x), any shape. tanh: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as OpenAI's; erf: exact, as
  * nanoGPT's. Hendrycks and Gimpel 2016. */
@@ -96,7 +96,7 @@ void op_gelu_forward(Device *dev, Tensor y, Tensor x, GeluKind kind);
 /* dx = dy * gelu'(x); dx may be dy. y = gelu(x) again, bit for bit as forward gave it; optional, may be x. */
 void op_gelu_backward(Device *dev, Tensor dx, Tensor y, Tensor dy, Tensor x, GeluKind kind);
 
-/* ---- causal self-attention (Vaswani et al. 2017; blocks as in Dao et al. 2022) --------------------- */
+/* ---- causal self-attention (Vaswani et al. 2017; blocks as in Dao et al. 2022) ----------- */
 
 /* out (N,C) = softmax(q k^T / sqrt(C/H), causal) v for each head, with qkv (N,3C) = [q | k | v], heads
  * contiguous inside each third. lse (B,H,T) f32 = log-sum-exp of the scaled scores, for backward. Never holds
@@ -114,7 +114,7 @@ typedef struct {
 } AttentionBackward;
 void op_attention_backward(Device *dev, const AttentionBackward *args);
 
-/* ---- LM head and loss, on a chunk of n rows -------------------------------------------------------- */
+/* ---- LM head and loss, on a chunk of n rows ---------------------------------------------- */
 
 /* logits (n,Vp) = x (n,C) wte (Vp,C)^T. */
 void op_head_forward(Device *dev, Tensor logits, Tensor x, Tensor wte);
@@ -130,7 +130,7 @@ void op_cross_entropy_forward(Device *dev, Tensor losses, Tensor logits, Tensor 
 void op_cross_entropy_forward_backward(Device *dev, Tensor losses, Tensor logits, Tensor targets,
                                        int64_t vocab_size, float dloss);
 
-/* ---- sums and updates ------------------------------------------------------------------------------ */
+/* ---- sums and updates -------------------------------------------------------------------- */
 
 /* total (1) f64 += scale * sum of x (f32), in a fixed order. */
 void op_add_sum(Device *dev, Tensor total, Tensor x, double scale);

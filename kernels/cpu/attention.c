@@ -39,8 +39,7 @@ typedef struct {
     int64_t j0, keys;
 } Pair;
 
-/* ---- scratch
- * ------------------------------------------------------------------------------------- */
+/* ---- scratch ----------------------------------------------------------------------------- */
 
 /* One thread's. */
 typedef struct {
@@ -91,8 +90,7 @@ size_t cpu_attention_scratch_bytes(int32_t n_threads, const OpLimits *limits)
     return (size_t)n_threads * (size_t)floats * sizeof(float);
 }
 
-/* ---- pieces both directions share
- * ------------------------------------------------------------------ */
+/* ---- pieces both directions share -------------------------------------------------------- */
 
 /* dst (padded_rows, P) = scale * src (rows, D), with zeros in the padding; rows of src are ld
  * apart. */
@@ -216,8 +214,7 @@ static void load_mask(Scratch *s, const Head *head, const Pair *pair)
                    tile_round(pair->keys, VEC_LANES));
 }
 
-/* ---- forward
- * ------------------------------------------------------------------------------------- */
+/* ---- forward ----------------------------------------------------------------------------- */
 
 /* Per query of a block: the largest score so far, the sum of exp(score - largest), and by how much
  * the new maximum shrinks what was summed before. */
@@ -333,8 +330,7 @@ static void forward_head(float *out, float *lse, Scratch *s, const Head *head)
     }
 }
 
-/* ---- backward
- * ------------------------------------------------------------------------------------ */
+/* ---- backward ---------------------------------------------------------------------------- */
 
 /* Pointers to the head's part of each tensor, at token 0. */
 typedef struct {
@@ -425,8 +421,7 @@ static void backward_head(const BackwardHead *b, Scratch *s, const Head *head)
     store_rows(b->dqkv + 2 * head->C, ld, s->dv, T, head, 1);
 }
 
-/* ---- the ops
- * ------------------------------------------------------------------------------------- */
+/* ---- the ops ----------------------------------------------------------------------------- */
 
 /* Head h of sequence b, both from the task's number b * H + h. */
 static Head head_of(Tensor lse, Tensor qkv, const Dropout *dropout, int64_t task)

@@ -54,8 +54,7 @@ static Err cpu_sync(Device *dev)
     return OK;
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 static Err cpu_alloc(Device *dev, size_t n_bytes, void **memory)
 {
@@ -108,8 +107,7 @@ static void cpu_download(Device *dev, void *host, Tensor src)
     memcpy(host, src.data, tensor_bytes(src));
 }
 
-/* ---- the table
- * ----------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------- */
 
 static size_t larger(size_t a, size_t b)
 {

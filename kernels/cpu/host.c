@@ -13,8 +13,7 @@
 
 enum { PROC_FILE_BYTES = 1 << 22 }; /* /proc/cpuinfo of a machine with many cores */
 
-/* ---- files of the kernel ------------------------------------------------------------------------
- */
+/* ---- files of the kernel ----------------------------------------------------------------- */
 
 /* The text of a file of the kernel, malloc'd; NULL when there is none, which is never an error
  * here. */
@@ -61,8 +60,7 @@ void host_name(char *out, size_t n_bytes)
     free(text);
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 /* The names of one control group version's files. */
 typedef struct {
@@ -128,8 +126,7 @@ void host_memory(size_t *total_bytes, size_t *free_bytes)
     free(membership);
 }
 
-/* ---- speed
- * --------------------------------------------------------------------------------------- */
+/* ---- speed ------------------------------------------------------------------------------- */
 
 /* Twelve independent chains of multiply-adds hide their latency and fit any register file. */
 enum { CHAINS = 12, CHAIN_STEPS = 20000, ROUNDS = 20 };

@@ -15,7 +15,7 @@
 
 #include "base/check.h"
 
-/* ---- system calls that may be interrupted ---------------------------------------------------- */
+/* ---- system calls that may be interrupted ------------------------------------------------ */
 
 static int open_retry(const char *path, int flags)
 {
@@ -76,7 +76,7 @@ static int write_full(int fd, const void *data, size_t n_bytes)
     return 0;
 }
 
-/* ---- paths ----------------------------------------------------------------------------------- */
+/* ---- paths ------------------------------------------------------------------------------- */
 
 Err path_join(char *out, const char *dir, const char *name)
 {
@@ -140,7 +140,7 @@ Err path_rename(const char *from, const char *to)
     return dir_sync(parent);
 }
 
-/* ---- directories ----------------------------------------------------------------------------- */
+/* ---- directories ------------------------------------------------------------------------- */
 
 static Err make_one(const char *path)
 {
@@ -279,7 +279,7 @@ Err dir_remove(const char *path)
     return OK;
 }
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 Err file_map(FileMap *map, const char *path)
 {
@@ -360,7 +360,7 @@ Err file_read_text(const char *path, size_t max_bytes, char **text, size_t *n_by
     return OK;
 }
 
-/* ---- writing --------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 /* The buffer is exactly one block, so a full buffer is hashed and written and that is all. */
 struct FileWriter {

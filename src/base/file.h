@@ -19,7 +19,7 @@ extern "C" {
 
 enum { FILE_PATH_BYTES = 4096, FILE_BLOCK_BYTES = 1 << 20 };
 
-/* ---- paths ----------------------------------------------------------------------------------- */
+/* ---- paths ------------------------------------------------------------------------------- */
 
 /* out (FILE_PATH_BYTES) = "dir/name". ERR_USAGE when it would not fit. */
 Err path_join(char *out, const char *dir, const char *name);
@@ -41,7 +41,7 @@ Err path_rename(const char *from, const char *to);
  * runs get the same one. Creates nothing. */
 Err path_temporary(char *out, const char *path);
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 /* A read-only mapping of a whole file. Zero-initialised is closed. */
 typedef struct {
@@ -58,7 +58,7 @@ void file_unmap(FileMap *map);
  * NULL. ERR_MISSING when it cannot be read, ERR_DATA past max_bytes. */
 Err file_read_text(const char *path, size_t max_bytes, char **text, size_t *n_bytes);
 
-/* ---- writing --------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 /* A buffered writer that remembers its first error and sums up what passes through: total bytes,
  * and one XXH3-64 checksum for each FILE_BLOCK_BYTES of the file (the manifest of a checkpoint). */

@@ -41,7 +41,7 @@ static int64_t step_of(const char *name, const char *prefix)
     return strtoll(digits, NULL, 10);
 }
 
-/* ---- what there is -------------------------------------------------------------------------- */
+/* ---- what there is ----------------------------------------------------------------------- */
 
 typedef struct {
     int64_t step;
@@ -99,7 +99,7 @@ static Err list_found(const char *out_dir, FoundList *list)
     return OK;
 }
 
-/* ---- saving --------------------------------------------------------------------------------- */
+/* ---- saving ------------------------------------------------------------------------------ */
 
 typedef struct {
     const CheckpointState *state;
@@ -234,7 +234,7 @@ Err checkpoint_save(const CheckpointState *state, const Progress *progress)
     return err;
 }
 
-/* ---- verifying and finding ------------------------------------------------------------------ */
+/* ---- verifying and finding --------------------------------------------------------------- */
 
 static Err require_files(const Manifest *manifest, const char *dir)
 {
@@ -291,7 +291,7 @@ Err checkpoint_find(Comm *comm, const char *out_dir, bool *found, char *dir)
     return OK;
 }
 
-/* ---- pruning -------------------------------------------------------------------------------- */
+/* ---- pruning ----------------------------------------------------------------------------- */
 
 /* Renamed first, so that a crash half way leaves nothing that looks like a checkpoint. */
 static Err remove_checkpoint(const char *out_dir, const Found *found)

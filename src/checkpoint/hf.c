@@ -16,7 +16,7 @@ enum { MAX_LAYERS = 10000, MAX_EMBD = 1 << 20, MAX_POSITIONS = 1 << 24, MAX_VOCA
 static const char PREFIX[] = "transformer.", LM_HEAD[] = "lm_head.weight";
 static const double LAYER_NORM_EPSILON = 1e-5; /* op_layernorm_forward's */
 
-/* ---- config.json ---------------------------------------------------------------------------- */
+/* ---- config.json ------------------------------------------------------------------------- */
 
 /* The double with fewest digits that is this float: 0.1, not 0.10000000149. */
 static double shortest_double(float value)
@@ -133,7 +133,7 @@ Err hf_config_read(const char *path, GptDims *dims)
     return OK;
 }
 
-/* ---- names, writing ------------------------------------------------------------------------- */
+/* ---- names, writing ---------------------------------------------------------------------- */
 
 SafeTensor hf_tensor(const Param *p, const char *prefix)
 {
@@ -156,7 +156,7 @@ bool hf_zero_bias(const Param *p, SafeTensor *t)
     return true;
 }
 
-/* ---- names, reading ------------------------------------------------------------------------- */
+/* ---- names, reading ---------------------------------------------------------------------- */
 
 /* Everything one matching needs. */
 typedef struct {

@@ -9,7 +9,7 @@
 #include "checkpoint/names.h"
 #include "checkpoint/record.h"
 
-/* ---- shapes --------------------------------------------------------------------------------- */
+/* ---- shapes ------------------------------------------------------------------------------ */
 
 Err checkpoint_read_dims(const char *dir, GptDims *dims)
 {
@@ -58,7 +58,7 @@ static Err check_bias(const char *dir, const GptDims *run, const GptDims *file)
     return same_word(dir, "bias", file->bias ? "true" : "false", run->bias ? "true" : "false");
 }
 
-/* ---- moving values -------------------------------------------------------------------------- */
+/* ---- moving values ----------------------------------------------------------------------- */
 
 /* Where values pass through on their way to the device. */
 typedef struct {
@@ -119,7 +119,7 @@ static Err load_shard(const Path *path, const SafeFile *file, const SafeTensor *
     return OK;
 }
 
-/* ---- the files ------------------------------------------------------------------------------ */
+/* ---- the files --------------------------------------------------------------------------- */
 
 static Err new_table(const Layout *layout, const SafeTensor ***table)
 {

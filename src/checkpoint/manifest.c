@@ -30,7 +30,7 @@ void manifest_free(Manifest *manifest)
     *manifest = (Manifest){0};
 }
 
-/* ---- writing -------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 static void print_file(FILE *out, const ManifestFile *file)
 {
@@ -73,7 +73,7 @@ Err manifest_write(const Manifest *manifest, const char *dir)
     return err;
 }
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 static Err check_own_sum(const char *path, const char *text, size_t n_bytes)
 {

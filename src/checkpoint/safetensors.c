@@ -24,7 +24,7 @@ static const NamedDType DTYPES[] = {{"F32", DTYPE_F32},
                                     {"BOOL", DTYPE_U8}};
 enum { N_DTYPES = sizeof DTYPES / sizeof *DTYPES };
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 /* Where the data section lies in the file. */
 typedef struct {
@@ -246,7 +246,7 @@ void safe_read_f32(const SafeFile *file, const SafeTensor *t, int64_t begin, int
     }
 }
 
-/* ---- writing -------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 struct SafeWriter {
     FileWriter *file;

@@ -23,7 +23,7 @@ typedef struct {
     size_t offset, n_bytes; /* offset from the beginning of the file */
 } SafeTensor;
 
-/* ---- reading ---- */
+/* ---- reading ----------------------------------------------------------------------------- */
 typedef struct {
     FileMap map;
     int32_t n_tensors;
@@ -35,7 +35,7 @@ const SafeTensor *safe_find(const SafeFile *file, const char *name); /* NULL whe
 /* out[0..n) = elements [begin, begin + n) of tensor t as float32, from F32, BF16 or F16. */
 void safe_read_f32(const SafeFile *file, const SafeTensor *t, int64_t begin, int64_t n, float *out);
 
-/* ---- writing: declare all tensors, then stream their bytes in that order ---- */
+/* ---- writing: declare all tensors, then stream their bytes in that order ----------------- */
 typedef struct SafeWriter SafeWriter;
 /* tensor[i].offset and n_bytes are filled in. metadata {"format":"pt"} is written: transformers wants it. */
 Err safe_create(SafeWriter **out, const char *path, SafeTensor *tensor, int32_t n_tensors);

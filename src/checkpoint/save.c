@@ -22,7 +22,7 @@ typedef struct {
     Err err;          /* the first failure of this rank; owned */
 } Sink;
 
-/* ---- the file's tensors --------------------------------------------------------------------- */
+/* ---- the file's tensors ------------------------------------------------------------------ */
 
 /* tensor (NULL: only count them) = what the roles write, in order. */
 static int32_t list_tensors(const Layout *layout, const Role *role, int32_t n_roles,
@@ -98,7 +98,7 @@ static Err sink_write(Sink *sink, const float *values, int64_t flat, int64_t n)
     return OK;
 }
 
-/* ---- moving slices -------------------------------------------------------------------------- */
+/* ---- moving slices ----------------------------------------------------------------------- */
 
 /* staging = elements [begin, begin + n) of the role's vector here. */
 static Err fetch(const CheckpointState *s, const Role *role, int64_t begin, int64_t n)

@@ -16,7 +16,7 @@ typedef struct {
     int32_t line[MAX_FIELDS];
 } Origins;
 
-/* ---- setting --------------------------------------------------------------------------------- */
+/* ---- setting ----------------------------------------------------------------------------- */
 
 void config_defaults(Config *cfg)
 {
@@ -135,7 +135,7 @@ static Err load_override(Config *cfg, Origins *origins, const char *argument)
     return set_key(cfg, origins, FROM_ARGUMENT, "command line: ", key, equals + 1);
 }
 
-/* ---- checks between settings ----------------------------------------------------------------- */
+/* ---- checks between settings ------------------------------------------------------------- */
 
 typedef struct {
     const Config *cfg;
@@ -271,7 +271,7 @@ Err config_load(Config *cfg, const char *path, int32_t n_overrides, char *const 
     return check_all(&check);
 }
 
-/* ---- telling --------------------------------------------------------------------------------- */
+/* ---- telling ----------------------------------------------------------------------------- */
 
 void config_visit(const Config *cfg, void (*visit)(void *arg, const char *key, const char *value),
                   void *arg)
@@ -345,7 +345,7 @@ void config_help(FILE *out)
     fputs(".\n", out);
 }
 
-/* ---- derived --------------------------------------------------------------------------------- */
+/* ---- derived ----------------------------------------------------------------------------- */
 
 ConfigInit config_init_kind(const Config *cfg)
 {

@@ -6,7 +6,7 @@
 
 #include "config/value.h"
 
-/* ---- the table ------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------- */
 
 /* clang-format off */
 /* Does not compile when the member has another type than the row says. */
@@ -136,7 +136,7 @@ const Field *field_at(int32_t i)
     return &FIELDS[i];
 }
 
-/* ---- names ----------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------- */
 
 int32_t field_find(const char *key)
 {
@@ -201,7 +201,7 @@ const char *field_nearest_key(const char *key)
     return nearest;
 }
 
-/* ---- words ----------------------------------------------------------------------------------- */
+/* ---- words ------------------------------------------------------------------------------- */
 
 /* The i-th word of " one two three ", copied to out (FIELD_KEY_BYTES); false past the last. */
 static bool nth_word(const char *words, int32_t i, char *out)
@@ -233,7 +233,7 @@ void words_print(const char *words, char *out, size_t n_bytes)
         used += (size_t)snprintf(out + used, n_bytes - used, "%s%s", i ? ", " : "", word);
 }
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 static void *member(Config *cfg, const Field *f)
 {
@@ -380,7 +380,7 @@ Err field_read(const Field *f, Config *cfg, const char *where, const char *value
     }
 }
 
-/* ---- printing -------------------------------------------------------------------------------- */
+/* ---- printing ---------------------------------------------------------------------------- */
 
 /* Quotes where an INI reader would otherwise lose something. */
 static void print_text(char *out, size_t n_bytes, const char *text)

@@ -27,7 +27,7 @@ typedef struct {
     FileMap text;
 } Preparation;
 
-/* ---- temporary files ------------------------------------------------------------------------- */
+/* ---- temporary files --------------------------------------------------------------------- */
 
 static Err name_files(Preparation *p)
 {
@@ -83,7 +83,7 @@ static Err make_room(const char *dir)
     return remove_leftovers(dir);
 }
 
-/* ---- the text -------------------------------------------------------------------------------- */
+/* ---- the text ---------------------------------------------------------------------------- */
 
 static Err copy_stream(FILE *in, FileWriter *out)
 {
@@ -134,7 +134,7 @@ static Err map_text(Preparation *p)
     return OK;
 }
 
-/* ---- tokens ---------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------ */
 
 static void show_progress(const Preparation *p, const char *doing, size_t at)
 {
@@ -220,7 +220,7 @@ static Err write_token_file(const Preparation *p, const Tokenizer *t, size_t *at
     return file_close(out, NULL);
 }
 
-/* ---- all of it ------------------------------------------------------------------------------- */
+/* ---- all of it --------------------------------------------------------------------------- */
 
 static Err write_all(const Preparation *p, const PrepareResult *result)
 {

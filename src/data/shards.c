@@ -30,7 +30,7 @@ static const struct {
     {20240527, "a training state"},
 };
 
-/* ---- lists of paths -------------------------------------------------------------------------- */
+/* ---- lists of paths ---------------------------------------------------------------------- */
 
 typedef struct {
     char **path;
@@ -123,7 +123,7 @@ static Err list_spec(PathList *list, const char *spec)
     return OK;
 }
 
-/* ---- one file -------------------------------------------------------------------------------- */
+/* ---- one file ---------------------------------------------------------------------------- */
 
 static int32_t header_int(const FileMap *map, size_t index)
 {
@@ -182,7 +182,7 @@ static Err find_tokens(TokenFile *file, const char *path)
     return find_plain_tokens(file, path);
 }
 
-/* ---- the sequence ---------------------------------------------------------------------------- */
+/* ---- the sequence ------------------------------------------------------------------------ */
 
 static Err add_file(TokenFiles *files, const char *path)
 {
@@ -319,7 +319,7 @@ void token_files_read(const TokenFiles *files, int64_t begin, int64_t n, int32_t
     }
 }
 
-/* ---- data sets ------------------------------------------------------------------------------- */
+/* ---- data sets --------------------------------------------------------------------------- */
 
 /* Does anything answer to this path or pattern? */
 static Err spec_exists(const char *spec, bool *found)

@@ -17,7 +17,7 @@ enum {
 
 #define META_FORMAT "gpt_ddp.tokenizer"
 
-/* ---- UTF-8 ----------------------------------------------------------------------------------- */
+/* ---- UTF-8 ------------------------------------------------------------------------------- */
 
 /* Bytes of the sequence that `lead` begins; 0 when none begins so. */
 static size_t utf8_length(uint8_t lead)
@@ -81,7 +81,7 @@ static Err not_utf8(const char *text, size_t at)
         at, (uint8_t)text[at]);
 }
 
-/* ---- building -------------------------------------------------------------------------------- */
+/* ---- building ---------------------------------------------------------------------------- */
 
 /* Fill id_of from code_point. On failure nothing is kept. */
 static Err index_code_points(Tokenizer *t)
@@ -165,7 +165,7 @@ void tokenizer_free(Tokenizer *t)
     *t = (Tokenizer){0};
 }
 
-/* ---- text <-> ids ---------------------------------------------------------------------------- */
+/* ---- text <-> ids ------------------------------------------------------------------------ */
 
 int64_t tokenizer_count(const Tokenizer *t, const char *text, size_t n_bytes)
 {
@@ -234,7 +234,7 @@ int32_t tokenizer_decode(const Tokenizer *t, int32_t id, char *out)
     return 1;
 }
 
-/* ---- writing meta.json ----------------------------------------------------------------------- */
+/* ---- writing meta.json ------------------------------------------------------------------- */
 
 static json_t *itos_json(const Tokenizer *t)
 {
@@ -272,7 +272,7 @@ Err tokenizer_save(const Tokenizer *t, const char *path)
     return err;
 }
 
-/* ---- reading meta.json ----------------------------------------------------------------------- */
+/* ---- reading meta.json ------------------------------------------------------------------- */
 
 /* Is `key` in the NULL-ended list? */
 static bool in_list(const char *const *list, const char *key)

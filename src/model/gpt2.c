@@ -8,8 +8,7 @@
 #include "base/rng.h"
 #include "model/acts.h"
 
-/* ---- life
- * ---------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------- */
 
 Err gpt2_open(GPT2 *m, const GptDims *dims, const GptShape *shape, const Layout *layout)
 {
@@ -37,8 +36,7 @@ void gpt2_close(GPT2 *m)
     *m = (GPT2){0};
 }
 
-/* ---- views of the flat vectors
- * ------------------------------------------------------------------- */
+/* ---- views of the flat vectors ----------------------------------------------------------- */
 
 static Tensor view(Tensor flat, const Layout *layout, ParamKind kind, int32_t layer)
 {
@@ -77,8 +75,7 @@ static void view_all(GptTensors *tensors, Tensor flat, const Layout *layout, int
         tensors->block[layer] = view_block(flat, layout, layer);
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 static void layout_vectors(GPT2 *m, Arena *arena)
 {
@@ -159,8 +156,7 @@ void gpt2_layout(GPT2 *m, Arena *arena)
     layout_scratch(m, arena);
 }
 
-/* ---- views of the activations
- * -------------------------------------------------------------------- */
+/* ---- views of the activations ------------------------------------------------------------ */
 
 int64_t batch_rows(const GptBatch *batch)
 {
@@ -247,8 +243,7 @@ Dropout acts_dropout(const GPT2 *m, const GptBatch *batch, int32_t layer, DropPl
     };
 }
 
-/* ---- initial parameters
- * -------------------------------------------------------------------------- */
+/* ---- initial parameters ------------------------------------------------------------------ */
 
 static void fill(float *values, int64_t n, float value)
 {

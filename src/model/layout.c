@@ -58,8 +58,7 @@ GptDims gpt_dims(const Config *cfg, int64_t vocab_size)
     };
 }
 
-/* ---- the tensors
- * --------------------------------------------------------------------------------- */
+/* ---- the tensors ------------------------------------------------------------------------- */
 
 static Param *add_param(Layout *layout, ParamKind kind, int32_t layer)
 {
@@ -109,8 +108,7 @@ static void add_params(Layout *layout, const GptDims *dims)
     add_specs(layout, dims, FINAL, COUNT_OF(FINAL), -1);
 }
 
-/* ---- the buckets
- * --------------------------------------------------------------------------------- */
+/* ---- the buckets ------------------------------------------------------------------------- */
 
 static void open_bucket(Layout *layout, int32_t first_param)
 {
@@ -180,8 +178,7 @@ void layout_free(Layout *layout)
     *layout = (Layout){0};
 }
 
-/* ---- questions
- * ----------------------------------------------------------------------------------- */
+/* ---- questions --------------------------------------------------------------------------- */
 
 int64_t param_count(const Param *p)
 {

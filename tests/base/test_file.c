@@ -53,7 +53,7 @@ static int32_t count_names(const Temp *t)
     return n_names;
 }
 
-/* ---- paths ----------------------------------------------------------------------------------- */
+/* ---- paths ------------------------------------------------------------------------------- */
 
 static void test_join(void **state)
 {
@@ -93,7 +93,7 @@ static void test_temporary_names_differ(void **state)
     assert_memory_equal(a, "/.", 2);
 }
 
-/* ---- directories ----------------------------------------------------------------------------- */
+/* ---- directories ------------------------------------------------------------------------- */
 
 static void test_make_makes_parents_and_may_repeat(void **state)
 {
@@ -189,7 +189,7 @@ static void test_rename_replaces(void **state)
     check_err(path_rename(from, temp_path(t, "old")), ERR_WRITE, "cannot rename");
 }
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 static void test_map_shows_the_bytes(void **state)
 {
@@ -282,7 +282,7 @@ static void test_text_says_why_not(void **state)
     assert_null(text);
 }
 
-/* ---- writing --------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 static void test_create_refuses_an_existing_file(void **state)
 {

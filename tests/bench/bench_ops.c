@@ -37,8 +37,7 @@ typedef struct {
     Tensor param, m, v, grad;
 } Bench;
 
-/* ---- tensors
- * ------------------------------------------------------------------------------------- */
+/* ---- tensors ----------------------------------------------------------------------------- */
 
 static Tensor floats(Arena *arena, const char *name, int64_t rows, int64_t cols)
 {
@@ -138,8 +137,7 @@ static Err bench_open(Bench *b, const Shape *shape, int32_t n_threads, void **me
     return OK;
 }
 
-/* ---- the ops
- * ------------------------------------------------------------------------------------- */
+/* ---- the ops ----------------------------------------------------------------------------- */
 
 static void run_embedding(Bench *b)
 {
@@ -318,8 +316,7 @@ static void run_adamw(Bench *b)
                                    .step = 10});
 }
 
-/* ---- measuring
- * ----------------------------------------------------------------------------------- */
+/* ---- measuring --------------------------------------------------------------------------- */
 
 /* How often a step runs an op. */
 typedef enum { ONCE, PER_LAYER, TWO_PER_LAYER, PER_CHUNK, NOT_IN_STEP } Often;

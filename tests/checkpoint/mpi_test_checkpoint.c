@@ -116,8 +116,7 @@ static void test_bucket_and_staging_do_not_matter(void **state)
     }
 }
 
-/* ---- the files are the same -------------------------------------------------------------------
- */
+/* ---- the files are the same -------------------------------------------------------------- */
 
 static void check_same_file(const char *a_dir, const char *b_dir, const char *name)
 {
@@ -162,8 +161,7 @@ static void test_files_do_not_depend_on_the_world(void **state)
     drop_temp(t, &temp);
 }
 
-/* ---- agreement --------------------------------------------------------------------------------
- */
+/* ---- agreement --------------------------------------------------------------------------- */
 
 static void test_load_together(void **state)
 {

@@ -154,8 +154,7 @@ static int32_t count_names(Fixture *f)
     return n;
 }
 
-/* ---- round trips ------------------------------------------------------------------------------
- */
+/* ---- round trips ------------------------------------------------------------------------- */
 
 static void test_values_come_back(void **state)
 {
@@ -321,8 +320,7 @@ static void test_files_hold_what_the_world_knows(void **state)
     toy_close(&run);
 }
 
-/* ---- what does not fit ------------------------------------------------------------------------
- */
+/* ---- what does not fit ------------------------------------------------------------------- */
 
 static void test_refuses_another_shape(void **state)
 {
@@ -438,8 +436,7 @@ static void test_refuses_another_optimizer(void **state)
               "exp_avg.wpe.weight: dimension 0 is 4, wanted 3");
 }
 
-/* ---- damage -----------------------------------------------------------------------------------
- */
+/* ---- damage ------------------------------------------------------------------------------ */
 
 /* One bit of each byte of every file; of the two large ones, of each 7th. */
 static void test_every_flipped_byte_is_found(void **state)
@@ -504,8 +501,7 @@ static void test_every_missing_file_is_found(void **state)
     check_err(checkpoint_verify(step_dir(f, 77)), ERR_MISSING, "step_00000077");
 }
 
-/* ---- which one is used ------------------------------------------------------------------------
- */
+/* ---- which one is used ------------------------------------------------------------------- */
 
 static void test_nothing_to_find(void **state)
 {
@@ -565,8 +561,7 @@ static void test_all_damaged_is_nothing_found(void **state)
     assert_int_equal(find_step(f, said), -1);
 }
 
-/* ---- replacing, and what a crash leaves -------------------------------------------------------
- */
+/* ---- replacing, and what a crash leaves -------------------------------------------------- */
 
 static void test_same_step_is_replaced(void **state)
 {
@@ -617,8 +612,7 @@ static void test_directory_set_aside_counts_until_it_is_replaced(void **state)
     expect_step(f, step_dir(f, 2), 2);
 }
 
-/* ---- how many are kept ------------------------------------------------------------------------
- */
+/* ---- how many are kept ------------------------------------------------------------------- */
 
 static void test_prune_keeps_the_newest(void **state)
 {
@@ -653,8 +647,7 @@ static void test_prune_waits_for_a_newest_that_verifies(void **state)
     assert_non_null(strstr(said, "step_00000003 is damaged, older ones are kept: "));
 }
 
-/* ---- saves that fail --------------------------------------------------------------------------
- */
+/* ---- saves that fail --------------------------------------------------------------------- */
 
 static void test_out_dir_that_cannot_be_made(void **state)
 {

@@ -35,8 +35,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* ---- config.json ------------------------------------------------------------------------------
- */
+/* ---- config.json ------------------------------------------------------------------------- */
 
 static void test_config_comes_back(void **state)
 {
@@ -141,8 +140,7 @@ static void test_refuses_what_it_cannot_compute(void **state)
                   ERR_DATA, CASE[i].message);
 }
 
-/* ---- weights under other names ----------------------------------------------------------------
- */
+/* ---- weights under other names ----------------------------------------------------------- */
 
 /* What a foreign model.safetensors is made of: the tensors of a toy run, renamed, and more. */
 typedef struct {

@@ -20,8 +20,7 @@ static const char *write_file(Temp *t, const char *header, size_t n_header, uint
     return path;
 }
 
-/* ---- files that must be refused ---------------------------------------------------------------
- */
+/* ---- files that must be refused ---------------------------------------------------------- */
 
 typedef struct {
     const char *header;
@@ -160,8 +159,7 @@ static void test_missing_file_is_not_bad_data(void **state)
     check_err(safe_open(&file, temp_path(*state, "nothing")), ERR_MISSING, "nothing");
 }
 
-/* ---- files that are fine ----------------------------------------------------------------------
- */
+/* ---- files that are fine ----------------------------------------------------------------- */
 
 static void test_reads_what_others_write(void **state)
 {
@@ -215,8 +213,7 @@ static void test_halves_become_floats(void **state)
     safe_close(&file);
 }
 
-/* ---- the writer -------------------------------------------------------------------------------
- */
+/* ---- the writer -------------------------------------------------------------------------- */
 
 static void test_writer_and_reader_agree(void **state)
 {

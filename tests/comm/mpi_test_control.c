@@ -182,8 +182,7 @@ static void test_an_mpi_fault_is_an_error_value(void **state)
     check_err(err, ERR_SYSTEM, "MPI_Bcast failed: MPI_ERR_COUNT");
 }
 
-/* ---- comm_agree
- * ------------------------------------------------------------------------------------ */
+/* ---- comm_agree -------------------------------------------------------------------------- */
 
 static void test_agree_when_all_is_well(void **state)
 {
@@ -243,8 +242,7 @@ static void test_agree_gives_long_messages_to_all(void **state)
     err_free(err);
 }
 
-/* ---- comm_bind
- * ------------------------------------------------------------------------------------- */
+/* ---- comm_bind --------------------------------------------------------------------------- */
 
 static void refuse(MpiTest *t, DeviceKind device, CommKind kind, const char *text)
 {

@@ -39,7 +39,7 @@ static void load_text(Config *cfg, Temp *t, const char *text)
     check_no_err(load(cfg, temp_write_text(t, "x.ini", text), NULL, NULL, NULL));
 }
 
-/* ---- defaults -------------------------------------------------------------------------------- */
+/* ---- defaults ---------------------------------------------------------------------------- */
 
 static void test_defaults_are_nanogpts(void **state)
 {
@@ -78,7 +78,7 @@ static void test_defaults_without_a_file(void **state)
     assert_memory_equal(&a, &b, sizeof a);
 }
 
-/* ---- files ----------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------- */
 
 static void test_nanogpt_spellings(void **state)
 {
@@ -154,7 +154,7 @@ static void test_unused_settings_do_not_contradict(void **state)
     load_text(&cfg, *state, "checkpoint_interval = 7\n");
 }
 
-/* ---- overrides ------------------------------------------------------------------------------- */
+/* ---- overrides --------------------------------------------------------------------------- */
 
 static void test_override_spellings(void **state)
 {
@@ -208,7 +208,7 @@ static void test_check_without_a_place(void **state)
     check_err(config_check(&cfg), ERR_USAGE, "n_embd = 768 is not divisible by n_head = 7");
 }
 
-/* ---- every key ------------------------------------------------------------------------------- */
+/* ---- every key --------------------------------------------------------------------------- */
 
 /* Another value for each key, such that all of them together pass the checks, and how it prints.
  * The three time-outs may only be spelled differently for now. */
@@ -329,7 +329,7 @@ static void test_every_key_can_be_overridden(void **state)
     }
 }
 
-/* ---- echo ------------------------------------------------------------------------------------ */
+/* ---- echo -------------------------------------------------------------------------------- */
 
 static void check_round_trip(Temp *t, const Config *cfg)
 {
@@ -439,7 +439,7 @@ static void test_help_names_every_key(void **state)
     free(help);
 }
 
-/* ---- derived --------------------------------------------------------------------------------- */
+/* ---- derived ----------------------------------------------------------------------------- */
 
 static void test_init_kinds(void **state)
 {

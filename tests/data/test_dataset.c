@@ -110,7 +110,7 @@ static void write_pair(void **state, const char *dir, uint16_t mark)
     write_tokens(state, name, (uint16_t)(mark + 1));
 }
 
-/* ---- where ----------------------------------------------------------------------------------- */
+/* ---- where ------------------------------------------------------------------------------- */
 
 static void test_name_is_looked_for_under_data_dir(void **state)
 {
@@ -184,7 +184,7 @@ static void test_name_too_long_for_a_path(void **state)
     check_refused(name, ERR_MISSING, "no dataset at data/xxx");
 }
 
-/* ---- which files ----------------------------------------------------------------------------- */
+/* ---- which files ------------------------------------------------------------------------- */
 
 static void test_directory_of_shards(void **state)
 {
@@ -274,7 +274,7 @@ static void test_closed_data_set_may_be_closed(void **state)
     assert_null(set.train.file);
 }
 
-/* ---- the vocabulary -------------------------------------------------------------------------- */
+/* ---- the vocabulary ---------------------------------------------------------------------- */
 
 static void check_vocabulary(int64_t given, int64_t expected, const char *meta_path)
 {

@@ -30,7 +30,7 @@ static void offsets_init(Offsets *o, int64_t n_tokens, int64_t block_size, Confi
     check_no_err(loader_init(&o->loader, &o->files, sampling, seed, block_size, 50257));
 }
 
-/* ---- random ---------------------------------------------------------------------------------- */
+/* ---- random ------------------------------------------------------------------------------ */
 
 static void test_random_windows_are_those_of_nanogpt(void **state)
 {
@@ -71,7 +71,7 @@ static void test_random_reaches_all_of_a_large_file(void **state)
     assert_true(last > n_tokens / 100 * 98);
 }
 
-/* ---- shuffled -------------------------------------------------------------------------------- */
+/* ---- shuffled ---------------------------------------------------------------------------- */
 
 /* Every window of an epoch exactly once. */
 static void assert_permutation(const Loader *loader, int64_t epoch, int64_t n)
@@ -166,7 +166,7 @@ static void test_shuffle_of_a_large_file_stays_inside(void **state)
     }
 }
 
-/* ---- repeatable ------------------------------------------------------------------------------ */
+/* ---- repeatable -------------------------------------------------------------------------- */
 
 static void check_same_for_any_asker(ConfigSampling sampling)
 {
@@ -209,7 +209,7 @@ static void test_samples_are_those_of_earlier_versions(void **state)
     }
 }
 
-/* ---- evaluation ------------------------------------------------------------------------------ */
+/* ---- evaluation -------------------------------------------------------------------------- */
 
 static void check_eval_windows(int64_t n_tokens, int64_t block_size, int64_t n_windows)
 {
@@ -261,7 +261,7 @@ static void test_eval_windows_are_as_many_as_fit(void **state)
     assert_int_equal(loader_eval_windows(&o.loader, 1000000), 1);
 }
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 /* Tokens 0 .. N_TOKENS - 1 in three files. */
 static void open_files(Temp *temp, TokenFiles *files)

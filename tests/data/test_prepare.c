@@ -55,7 +55,7 @@ static void assert_old(Temp *temp)
     assert_int_equal(temp_count(temp, "out"), 3);
 }
 
-/* ---- what is written ------------------------------------------------------------------------- */
+/* ---- what is written --------------------------------------------------------------------- */
 
 /* The shared file `name`; unmap it. The test is skipped when there is none. */
 static FileMap shared_file(const char *name)
@@ -205,7 +205,7 @@ static void test_leftovers_of_a_killed_run_are_removed(void **state)
     assert_int_equal(temp_count(*state, "out"), 4);
 }
 
-/* ---- what goes wrong ------------------------------------------------------------------------- */
+/* ---- what goes wrong --------------------------------------------------------------------- */
 
 static void test_missing_input_leaves_no_directory(void **state)
 {

@@ -66,7 +66,7 @@ static void check_refused(Temp *temp, const char *spec, ErrCode code, const char
     assert_null(files.file);
 }
 
-/* ---- what can be read ------------------------------------------------------------------------ */
+/* ---- what can be read -------------------------------------------------------------------- */
 
 static void test_nanogpt_file(void **state)
 {
@@ -142,7 +142,7 @@ static void test_closed_files_may_be_closed(void **state)
     assert_null(files.file);
 }
 
-/* ---- larger than 2 GiB ----------------------------------------------------------------------- */
+/* ---- larger than 2 GiB ------------------------------------------------------------------- */
 
 static void check_last_tokens(Temp *temp, const char *name, int64_t n_tokens, const uint16_t *last,
                               int64_t n_last)
@@ -189,7 +189,7 @@ static void test_positions_behind_a_large_file(void **state)
     token_files_close(&files);
 }
 
-/* ---- what cannot ----------------------------------------------------------------------------- */
+/* ---- what cannot ------------------------------------------------------------------------- */
 
 static void test_missing_file(void **state)
 {
@@ -307,7 +307,7 @@ static void test_one_bad_file_among_good_ones(void **state)
     check_refused(*state, ".", ERR_DATA, "b.bin");
 }
 
-/* ---- tokens against the vocabulary ----------------------------------------------------------- */
+/* ---- tokens against the vocabulary ------------------------------------------------------- */
 
 /* Two files with tokens 0..4 and 5..9. */
 static void open_two(Temp *temp, TokenFiles *files)

@@ -17,7 +17,7 @@
 /* A literal and its bytes, NULs inside included. */
 #define TEXT(literal) literal, sizeof(literal) - 1
 
-/* ---- char ------------------------------------------------------------------------------------ */
+/* ---- char -------------------------------------------------------------------------------- */
 
 static void test_vocabulary_is_sorted_by_code_point(void **state)
 {
@@ -242,7 +242,7 @@ static void test_vocabulary_beyond_a_token_is_refused(void **state)
     free(text);
 }
 
-/* ---- byte ------------------------------------------------------------------------------------ */
+/* ---- byte -------------------------------------------------------------------------------- */
 
 static void test_bytes_are_their_own_ids(void **state)
 {
@@ -263,7 +263,7 @@ static void test_bytes_are_their_own_ids(void **state)
     tokenizer_free(&t);
 }
 
-/* ---- meta.json ------------------------------------------------------------------------------- */
+/* ---- meta.json --------------------------------------------------------------------------- */
 
 static void check_survives_a_file(Temp *temp, const Tokenizer *t)
 {

@@ -15,8 +15,7 @@ static void open_cpu(Device *dev, int32_t n_threads)
     check_no_err(device_open(dev, &(DeviceArgs){.kind = DEVICE_CPU, .n_threads = n_threads}));
 }
 
-/* ---- opening
- * ------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------- */
 
 static void the_cpu_is_always_there(void **state)
 {
@@ -97,8 +96,7 @@ static void versions_are_printed_one_a_line(void **state)
     free(text);
 }
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 static void memory_is_aligned(void **state)
 {
@@ -164,8 +162,7 @@ static void workspace_of_cuda_is_known_without_one(void **state)
     assert_int_equal(bytes, ops_workspace_bytes(DEVICE_CUDA, 8, &limits));
 }
 
-/* ---- the sticky error
- * ---------------------------------------------------------------------------- */
+/* ---- the sticky error -------------------------------------------------------------------- */
 
 static void a_faulty_device_does_nothing_until_sync(void **state)
 {
@@ -209,8 +206,7 @@ static void close_frees_an_error_nobody_took(void **state)
     assert_null(dev.err);
 }
 
-/* ---- the front end
- * ------------------------------------------------------------------------------- */
+/* ---- the front end ----------------------------------------------------------------------- */
 
 static void empty_parts_are_skipped(void **state)
 {

@@ -67,7 +67,7 @@ static void both_call(Device *dev, void *arg)
     backward_call(dev, arg);
 }
 
-/* ---- magnitudes: what the tolerances are relative to ---- */
+/* ---- magnitudes: what the tolerances are relative to ------------------------------------- */
 
 static const double *part_of(const Attention *a, int64_t b, int64_t t, int part, int64_t h)
 {
@@ -124,7 +124,7 @@ static double gradient_size(OpFixture *fx, const Attention *a)
     return columns * fmax(dout, 2 * dp * x / sqrt((double)s.head));
 }
 
-/* ---- checks ---- */
+/* ---- checks ------------------------------------------------------------------------------ */
 
 static void check_forward(OpFixture *fx, Attention *a, double scores)
 {

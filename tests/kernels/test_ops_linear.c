@@ -19,8 +19,7 @@ static void workspace_for(OpFixture *fx, Shape s)
     op_workspace(fx, (OpLimits){s.n, s.n, widest, 1, widest});
 }
 
-/* ---- linear
- * -------------------------------------------------------------------------------------- */
+/* ---- linear ------------------------------------------------------------------------------ */
 
 typedef struct {
     Twin y, x, w, b, dx, dw, db, dy;
@@ -123,8 +122,7 @@ static void linear_repeats_bit_for_bit(void **state)
     }
 }
 
-/* ---- head
- * ---------------------------------------------------------------------------------------- */
+/* ---- head -------------------------------------------------------------------------------- */
 
 typedef struct {
     Twin logits, x, wte, dx, dwte, dlogits;

@@ -88,8 +88,7 @@ static void sums_repeat_bit_for_bit(void **state)
     CHECK_REPEATS(fx, squares_call, &a, a.total);
 }
 
-/* ---- convert
- * ------------------------------------------------------------------------------------- */
+/* ---- convert ----------------------------------------------------------------------------- */
 
 static const DType DTYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_F16};
 

@@ -24,7 +24,7 @@ static GptDims dropping(void)
     return dims;
 }
 
-/* ---- finite differences -------------------------------------------------------------------- */
+/* ---- finite differences ------------------------------------------------------------------ */
 
 static double loss_at(TinyGpt *t, const GptBatch *batch)
 {
@@ -93,7 +93,7 @@ static void so_it_has_with_dropout(void **state)
     check_slopes(dropping());
 }
 
-/* ---- how the work is cut ------------------------------------------------------------------- */
+/* ---- how the work is cut ----------------------------------------------------------------- */
 
 static void loss_is_the_same_with_and_without_gradients(void **state)
 {
@@ -219,7 +219,7 @@ static void repeating_gives_the_same_bits(void **state)
     tiny_close(&t);
 }
 
-/* ---- recompute ----------------------------------------------------------------------------- */
+/* ---- recompute --------------------------------------------------------------------------- */
 
 static float *gradients_with(GptDims dims, Recompute recompute, int64_t *count)
 {
@@ -250,7 +250,7 @@ static void recompute_gives_the_same_bits(void **state)
     }
 }
 
-/* ---- what must stay zero ------------------------------------------------------------------- */
+/* ---- what must stay zero ----------------------------------------------------------------- */
 
 static void padded_rows_and_unused_positions_get_no_gradient(void **state)
 {
@@ -305,7 +305,7 @@ static void an_ignored_batch_has_no_loss_and_no_gradient(void **state)
     tiny_close(&t);
 }
 
-/* ---- when buckets are final ---------------------------------------------------------------- */
+/* ---- when buckets are final -------------------------------------------------------------- */
 
 typedef struct {
     TinyGpt *t;

@@ -83,7 +83,7 @@ static void logits_do_not_see_later_tokens(void **state)
     tiny_close(&t);
 }
 
-/* ---- dropout ------------------------------------------------------------------------------- */
+/* ---- dropout ----------------------------------------------------------------------------- */
 
 static GptDims dropping(void)
 {

@@ -125,8 +125,7 @@ static void gradients_match_without_bias_with_erf(void **state)
     gradients_match(&NOBIAS_ERF, RECOMPUTE_GELU_LN);
 }
 
-/* ---- three updates ----------------------------------------------------------------------------
- */
+/* ---- three updates ----------------------------------------------------------------------- */
 
 /* moments (2 * layout.count) f32: m, then v. */
 static void update(TinyGpt *t, Tensor moments, int64_t step)

@@ -61,7 +61,7 @@ static const Region *find_region(const Arena *arena, const char *name)
     return NULL;
 }
 
-/* ---- memory -------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 static void carving_takes_exactly_what_was_measured(void **state)
 {
@@ -174,7 +174,7 @@ static void storage_dtype_halves_parameters_not_gradients(void **state)
     close_measured(m);
 }
 
-/* ---- initial parameters -------------------------------------------------------------------- */
+/* ---- initial parameters ------------------------------------------------------------------ */
 
 static void check_normal(const Param *p, const float *values, double stddev)
 {

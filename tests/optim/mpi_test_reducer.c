@@ -38,8 +38,7 @@ static const Variant VARIANTS[] = {
     {0, CONFIG_ALL_REDUCE}, {1, CONFIG_REDUCE_SCATTER}, {1, CONFIG_ALL_REDUCE}};
 enum { N_VARIANTS = sizeof VARIANTS / sizeof VARIANTS[0] };
 
-/* ---- the model
- * ------------------------------------------------------------------------------------- */
+/* ---- the model --------------------------------------------------------------------------- */
 
 typedef struct {
     Comm *comm;
@@ -116,8 +115,7 @@ static void toy_close(Toy *t)
     layout_free(&t->layout);
 }
 
-/* ---- one step, as the trainer does it
- * -------------------------------------------------------------- */
+/* ---- one step, as the trainer does it ---------------------------------------------------- */
 
 static int32_t token_of(int64_t step, int64_t sample, int64_t position)
 {
@@ -192,8 +190,7 @@ static void toy_step(Toy *t, int64_t step, int64_t micro_batch)
     check_no_err(device_sync(t->dev));
 }
 
-/* ---- results that do not depend on the padding
- * ----------------------------------------------------- */
+/* ---- results that do not depend on the padding ------------------------------------------- */
 
 typedef struct {
     float value[N_REAL];
@@ -255,8 +252,7 @@ static void check_all_close(const Result *is, const Result *wanted)
         check_close(is->value[i], wanted->value[i], 0.3, 1e-4, "parameter", i);
 }
 
-/* ---- tests
- * ----------------------------------------------------------------------------------------- */
+/* ---- tests ------------------------------------------------------------------------------- */
 
 static void test_every_variant_trains_as_one_rank_does(void **state)
 {

@@ -24,8 +24,7 @@ static Device open_cpu(void)
     return dev;
 }
 
-/* ---- vectors and owners
- * ---------------------------------------------------------------------------- */
+/* ---- vectors and owners ------------------------------------------------------------------ */
 
 /* A flat vector: random where the layout holds an element, `padding` elsewhere. Free .data. */
 static Tensor random_vector(const Layout *layout, uint64_t stream, float padding)
@@ -110,8 +109,7 @@ static void publish(Device *dev, Owner *owner, int32_t world)
                 copy_slices(dev, &owner[from], &owner[to]);
 }
 
-/* ---- sharded and whole
- * ----------------------------------------------------------------------------- */
+/* ---- sharded and whole ------------------------------------------------------------------- */
 
 static void check_same(Tensor a, Tensor b)
 {
@@ -203,8 +201,7 @@ static void test_moments_lie_where_the_slices_say(void **state)
     device_close(&dev);
 }
 
-/* ---- padding, norm, decay
- * -------------------------------------------------------------------------- */
+/* ---- padding, norm, decay ---------------------------------------------------------------- */
 
 static void check_padding_is_zero(const Layout *layout, Tensor x)
 {
@@ -357,8 +354,7 @@ static void test_two_steps_by_the_formula(void **state)
     device_close(&dev);
 }
 
-/* ---- memory
- * ---------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 static size_t state_bytes(int32_t world, DType dtype, size_t *arena_bytes)
 {

@@ -20,8 +20,7 @@ static void must(Err err, const char *file, int line)
 
 #define MUST(call) must((call), __FILE__, __LINE__)
 
-/* ---- memory
- * -------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 static void *host_bytes(size_t n)
 {
@@ -81,8 +80,7 @@ void op_workspace(OpFixture *fx, OpLimits limits)
     device_set_workspace(&fx->dev, tensor_1d(memory, DTYPE_U8, (int64_t)n_bytes));
 }
 
-/* ---- values
- * -------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------ */
 
 static void put(void *host, DType dtype, int64_t i, double value)
 {
@@ -167,8 +165,7 @@ double *twin_abs(OpFixture *fx, Twin twin)
     return out;
 }
 
-/* ---- twins
- * --------------------------------------------------------------------------------------- */
+/* ---- twins ------------------------------------------------------------------------------- */
 
 static Twin twin_make(OpFixture *fx, DType dtype, int64_t rows, int64_t cols)
 {
@@ -230,8 +227,7 @@ Twin twin_none(void)
     return (Twin){tensor_none(), NULL};
 }
 
-/* ---- checks
- * -------------------------------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------------------------ */
 
 void check_twins_same(OpFixture *fx, Twin got, Twin wanted, const char *what, const char *file,
                       int line)
@@ -320,8 +316,7 @@ void check_difference(OpFixture *fx, const Difference *d, const char *file, int 
     check_close(&slope, &wanted, 1, tolerance_difference(size), "slope", file, line);
 }
 
-/* ---- main
- * ---------------------------------------------------------------------------------------- */
+/* ---- main -------------------------------------------------------------------------------- */
 
 /* The devices a suite runs on, and what they compute in. */
 typedef struct {

@@ -33,7 +33,7 @@ typedef struct {
     double *ref; /* (count); NULL for an absent one */
 } Twin;
 
-/* ---- making; all is freed at the end of the test ---- */
+/* ---- making; all is freed at the end of the test ----------------------------------------- */
 
 double *op_array(OpFixture *fx, int64_t n); /* zeros, on the host */
 Twin twin_filled(OpFixture *fx, DType dtype, int64_t rows, int64_t cols, double value);
@@ -49,7 +49,7 @@ Twin twin_none(void);
 /* Scratch for ops within these limits. Before this call an op has none. */
 void op_workspace(OpFixture *fx, OpLimits limits);
 
-/* ---- moving and comparing ---- */
+/* ---- moving and comparing ---------------------------------------------------------------- */
 
 /* ref to the device; ref is rounded to what the dtype holds. */
 void twin_push(OpFixture *fx, Twin twin);
@@ -95,7 +95,7 @@ typedef struct {
     check_difference((fx), &(const Difference){__VA_ARGS__}, __FILE__, __LINE__)
 void check_difference(OpFixture *fx, const Difference *d, const char *file, int line);
 
-/* ---- main ---- */
+/* ---- main -------------------------------------------------------------------------------- */
 
 /* Run the tests (struct CMUnitTest[], made with OP_TEST) on every device; returns the number of
  * failures. */

@@ -13,8 +13,7 @@ static double *zeros(int64_t n)
     return out;
 }
 
-/* ---- dropout
- * ------------------------------------------------------------------------------------- */
+/* ---- dropout ----------------------------------------------------------------------------- */
 
 double oracle_dropout_factor(Dropout d, int64_t sample, int64_t e)
 {
@@ -35,8 +34,7 @@ void oracle_dropout(double *y, const double *x, int64_t n, int64_t c, Dropout d)
     }
 }
 
-/* ---- embedding
- * ----------------------------------------------------------------------------------- */
+/* ---- embedding --------------------------------------------------------------------------- */
 
 void oracle_embedding_forward(double *x, const double *tokens, const double *wte, const double *wpe,
                               int64_t n, int64_t t, int64_t c)
@@ -57,8 +55,7 @@ void oracle_embedding_backward(double *dwte, double *dwpe, const double *dx, con
     }
 }
 
-/* ---- LayerNorm
- * ----------------------------------------------------------------------------------- */
+/* ---- LayerNorm --------------------------------------------------------------------------- */
 
 static void row_moments(const double *x, int64_t c, double *mean, double *rstd)
 {
@@ -103,8 +100,7 @@ void oracle_layernorm_backward(double *dx, double *dw, double *db, const double 
     }
 }
 
-/* ---- linear
- * -------------------------------------------------------------------------------------- */
+/* ---- linear ------------------------------------------------------------------------------ */
 
 void oracle_linear_forward(double *y, const double *x, const double *w, const double *b, int64_t n,
                            int64_t i, int64_t o)
@@ -144,8 +140,7 @@ void oracle_linear_backward_weight(double *dw, double *db, const double *x, cons
     }
 }
 
-/* ---- GELU
- * ---------------------------------------------------------------------------------------- */
+/* ---- GELU -------------------------------------------------------------------------------- */
 
 static const double SQRT_2_OVER_PI = 0.79788456080286535588, SQRT_1_2 = 0.70710678118654752440;
 
@@ -165,8 +160,7 @@ double oracle_gelu_derivative(double x, GeluKind kind)
     return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * inner;
 }
 
-/* ---- attention
- * ----------------------------------------------------------------------------------- */
+/* ---- attention --------------------------------------------------------------------------- */
 
 /* Row of q (part 0), k (1) or v (2) of one token and head inside qkv or dqkv. */
 static int64_t part_offset(OracleAttention s, int64_t b, int64_t t, int part, int64_t h)
@@ -271,8 +265,7 @@ void oracle_attention_backward(double *dqkv, const double *dout, const double *q
                 attention_backward_row(dqkv, dout, qkv, s, dropout, b, h, i);
 }
 
-/* ---- LM head and loss
- * ---------------------------------------------------------------------------- */
+/* ---- LM head and loss -------------------------------------------------------------------- */
 
 void oracle_head_forward(double *logits, const double *x, const double *wte, int64_t n, int64_t c,
                          int64_t vp)
@@ -329,8 +322,7 @@ void oracle_cross_entropy_backward(double *dlogits, const double *logits, const 
     }
 }
 
-/* ---- sums and updates
- * ---------------------------------------------------------------------------- */
+/* ---- sums and updates -------------------------------------------------------------------- */
 
 double oracle_sum(const double *x, int64_t n)
 {

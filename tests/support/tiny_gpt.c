@@ -30,7 +30,7 @@ GptShape tiny_shape(int64_t B, int64_t T)
                       .training = true};
 }
 
-/* ---- memory -------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 /* The model, then what a run needs beside it. Returns the model's share of the bytes. */
 static size_t carve(TinyGpt *t, Arena *arena)
@@ -113,7 +113,7 @@ void tiny_close(TinyGpt *t)
     device_close(&t->dev);
 }
 
-/* ---- contents ------------------------------------------------------------------------------ */
+/* ---- contents ---------------------------------------------------------------------------- */
 
 float tiny_noise(int64_t stream, int64_t index)
 {
