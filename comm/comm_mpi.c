@@ -1,9 +1,10 @@
 /* The control plane over MPI, and the data plane over MPI for devices whose memory is host memory.
  *
  * Calls come from the main thread only and block, so the order of collectives is the order of the
- * program, and one private communicator serves both planes. No scratch of our own is needed: sums
- * and gathers work in place (MPI libraries take some for the time of a call). MPI counts are ints,
- * so longer transfers go in pieces of at most comm->max_count elements. */
+ * program, and one private communicator serves both planes. Sums of tensors are made of sends and
+ * receives: Open MPI's own reduce-scatter took four times as long on shared memory, and scratch as
+ * large as the buffer where this takes half a MiB. MPI counts are ints, so longer transfers go in
+ * pieces of at most comm->max_count elements. */
 #include "comm/comm_ops.h"
 
 #include <mpi.h>
@@ -12,11 +13,13 @@
 
 #include "base/check.h"
 
-enum { SEND_TAG = 1 };
+enum { SEND_TAG = 1, SUM_TAG = 2 };
+enum { SUM_PIECE = 65536 }; /* elements; longer pieces were no faster */
 
 typedef struct {
-    MPI_Comm comm; /* our own duplicate of the world: nobody else's messages */
-    bool finalize; /* we started MPI, so we end it */
+    MPI_Comm comm;              /* our own duplicate of the world: nobody else's messages */
+    bool finalize;              /* we started MPI, so we end it */
+    double received[SUM_PIECE]; /* what another rank has to add to our slice */
 } MpiWorld;
 
 static MPI_Comm handle(const Comm *comm)
@@ -268,49 +271,39 @@ static char *element(Tensor buf, int64_t index)
     return (char *)buf.data + (size_t)index * dtype_bytes(buf.dtype);
 }
 
-static Err mpi_all_reduce_sum(Comm *comm, Device *dev, Tensor buf)
+/* Send the run of `count` elements at `mine` to rank `to`; add rank `from`'s, of the same length,
+ * to `sum`. */
+static Err exchange_and_add(Comm *comm, DType dtype, char *mine, int32_t to, char *sum,
+                            int32_t from, int64_t count)
 {
-    (void)dev;
-    int64_t count = tensor_count(buf);
+    MpiWorld *mpi = comm->impl;
+    MPI_Datatype type = carrier(dtype);
     for (int64_t done = 0; done < count;) {
-        int piece = piece_count(comm, count - done);
-        TRY(check_mpi(MPI_Allreduce(MPI_IN_PLACE, element(buf, done), piece, carrier(buf.dtype),
-                                    MPI_SUM, handle(comm)),
-                      "MPI_Allreduce"));
+        int piece = piece_count(comm, count - done < SUM_PIECE ? count - done : SUM_PIECE);
+        size_t skip = (size_t)done * dtype_bytes(dtype);
+        TRY(check_mpi(MPI_Sendrecv(mine + skip, piece, type, to, SUM_TAG, mpi->received, piece,
+                                   type, from, SUM_TAG, mpi->comm, MPI_STATUS_IGNORE),
+                      "MPI_Sendrecv"));
+        TRY(check_mpi(MPI_Reduce_local(mpi->received, sum + skip, piece, type, MPI_SUM),
+                      "MPI_Reduce_local"));
         done += piece;
     }
     return OK;
 }
 
-/* The sum of elements [begin, begin + count) arrives on root, in place. */
-static Err reduce_range(Comm *comm, Tensor buf, int64_t begin, int64_t count, int32_t root)
-{
-    for (int64_t done = 0; done < count;) {
-        int piece = piece_count(comm, count - done);
-        char *at = element(buf, begin + done);
-        const void *send = comm->rank == root ? MPI_IN_PLACE : at;
-        TRY(check_mpi(MPI_Reduce(send, at, piece, carrier(buf.dtype), MPI_SUM, root, handle(comm)),
-                      "MPI_Reduce"));
-        done += piece;
-    }
-    return OK;
-}
-
+/* Pairwise exchange: in round k every rank hands the rank k above it that one's slice. The least
+ * that can be sent, and the owner alone adds, in one order: own, then the ranks below it, round the
+ * world. */
 static Err mpi_reduce_scatter_sum(Comm *comm, Device *dev, Tensor buf)
 {
     (void)dev;
-    int64_t count = tensor_count(buf), slice = count / comm->world;
-    if (count > comm->max_count) {
-        for (int32_t rank = 0; rank < comm->world; rank++)
-            TRY(reduce_range(comm, buf, rank * slice, slice, rank));
-        return OK;
+    int32_t world = comm->world, rank = comm->rank;
+    int64_t slice = tensor_count(buf) / world;
+    for (int32_t k = 1; k < world; k++) {
+        int32_t to = (rank + k) % world, from = (rank - k + world) % world;
+        TRY(exchange_and_add(comm, buf.dtype, element(buf, to * slice), to,
+                             element(buf, rank * slice), from, slice));
     }
-    TRY(check_mpi(MPI_Reduce_scatter_block(MPI_IN_PLACE, buf.data, (int)slice, carrier(buf.dtype),
-                                           MPI_SUM, handle(comm)),
-                  "MPI_Reduce_scatter_block"));
-    /* In place means: the result lies at the start, whichever rank this is. */
-    if (slice > 0)
-        memmove(element(buf, comm->rank * slice), buf.data, (size_t)slice * dtype_bytes(buf.dtype));
     return OK;
 }
 
@@ -323,6 +316,22 @@ static Err mpi_all_gather(Comm *comm, Device *dev, Tensor buf)
                       .element_bytes = dtype_bytes(buf.dtype),
                       .root = COMM_ALL_RANKS};
     return gather_slices(comm, &g);
+}
+
+/* The two halves of zero_stage 1, so that all_reduce and reduce_scatter train to the same bits, and
+ * every rank gets the same sums by construction. The few elements that do not divide go by MPI's
+ * own. */
+static Err mpi_all_reduce_sum(Comm *comm, Device *dev, Tensor buf)
+{
+    int64_t rest = tensor_count(buf) % comm->world, even = tensor_count(buf) - rest;
+    Tensor slices = tensor_range(buf, 0, even);
+    TRY(mpi_reduce_scatter_sum(comm, dev, slices));
+    TRY(mpi_all_gather(comm, dev, slices));
+    if (rest == 0)
+        return OK;
+    return check_mpi(MPI_Allreduce(MPI_IN_PLACE, element(buf, even), (int)rest, carrier(buf.dtype),
+                                   MPI_SUM, handle(comm)),
+                     "MPI_Allreduce");
 }
 
 static Err mpi_wait(Comm *comm, Device *dev)
