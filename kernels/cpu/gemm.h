@@ -1,6 +1,10 @@
 /* Matrix products: one narrow seam over the library that computes them (oneDNN, or OpenBLAS where
  * it is missing; CMake picks gemm_onednn.c or gemm_openblas.c). The library may hold packing
- * buffers of its own, a few MiB a thread. */
+ * buffers of its own, a few MiB a thread.
+ *
+ * The same call with the same number of threads gives the same bits. With another number of threads
+ * oneDNN may divide a very long sum (k above about 10,000) otherwise; shorter sums do not change.
+ */
 #ifndef GPT_KERNELS_CPU_GEMM_H
 #define GPT_KERNELS_CPU_GEMM_H
 
