@@ -1,16 +1,17 @@
-/* Checkpoint: the state of a run in a directory that any number of ranks can load and that is a Hugging Face
- * model as it stands.
+/* Checkpoint: the state of a run in a directory that any number of ranks can load and that is a
+ * Hugging Face model as it stands.
  *
- *     out/step_00002000/  model.safetensors      float32 weights, Hugging Face names, global coordinates
+ *     out/step_00002000/  model.safetensors      float32 weights, Hugging Face names
  *                         config.json            GPT2LMHeadModel
  *                         optimizer.safetensors  exp_avg.NAME, exp_avg_sq.NAME
  *                         trainer.json           step, samples, best loss, every setting
  *                         meta.json              the tokenizer, when the data set has one
- *                         MANIFEST.json          every file's size and a checksum per MiB; written last
+ *                         MANIFEST.json          sizes, a checksum per MiB; written last
  *
- * Saving: all ranks send their slices bucket by bucket, rank 0 writes into a temporary sibling directory, syncs
- * files and directory, renames, syncs the parent. A directory under its final name is whole. Loading: each rank
- * reads the ranges it owns. No file knows how many ranks wrote it. bias = false saves zero biases. */
+ * Saving: all ranks send their slices bucket by bucket, rank 0 writes into a temporary sibling
+ * directory, syncs files and directory, renames, syncs the parent. A directory under its final name
+ * is whole. Loading: each rank reads the ranges it owns. No file knows how many ranks wrote it.
+ * bias = false saves zero biases. */
 #ifndef GPT_CHECKPOINT_CHECKPOINT_H
 #define GPT_CHECKPOINT_CHECKPOINT_H
 
@@ -43,30 +44,33 @@ typedef struct {
     const char *meta_path; /* tokenizer file to copy along, or "" */
 } CheckpointState;
 
-/* out_dir/step_%08d. Collective. ERR_WRITE (agreed over ranks) leaves older checkpoints as they were and no
- * temporary directory. An existing directory of that step is replaced. */
+/* out_dir/step_%08d. Collective. ERR_WRITE (agreed over ranks) leaves older checkpoints as they
+ * were and no temporary directory. An existing directory of that step is replaced. */
 Err checkpoint_save(const CheckpointState *state, const Progress *progress);
 
-/* Delete the oldest so that `keep` remain (0: keep all), only after the newest one verifies. Rank 0 acts.
- * Collective. */
+/* Delete the oldest so that `keep` remain (0: keep all), only after the newest one verifies. Rank 0
+ * acts. Collective. */
 Err checkpoint_prune(Comm *comm, const char *out_dir, int64_t keep);
 
-/* The newest directory in out_dir that verifies against its manifest: *found and dir (FILE_PATH_BYTES), the
- * same on all ranks. Each damaged one passed over is reported on stderr by rank 0: file and byte range.
- * Collective. */
+/* The newest directory in out_dir that verifies against its manifest: *found and dir
+ * (FILE_PATH_BYTES), the same on all ranks. Each damaged one passed over is reported on stderr by
+ * rank 0: file and byte range. Collective. */
 Err checkpoint_find(Comm *comm, const char *out_dir, bool *found, char *dir);
 
-/* Check sizes and checksums of one directory. ERR_DATA names file and byte range; ERR_MISSING. Not collective. */
+/* Check sizes and checksums of one directory. ERR_DATA names file and byte range; ERR_MISSING. Not
+ * collective. */
 Err checkpoint_verify(const char *dir);
 
-/* The model's shape as a directory's config.json (and trainer.json, for bias) tells it. Not collective. */
+/* The model's shape as a directory's config.json (and trainer.json, for bias) tells it. Not
+ * collective. */
 Err checkpoint_read_dims(const char *dir, GptDims *dims);
 
-/* Weights, optimizer and progress. ERR_DATA when shape or vocabulary differ from state->model (which dimension,
- * both values). Collective. */
+/* Weights, optimizer and progress. ERR_DATA when shape or vocabulary differ from state->model
+ * (which dimension, both values). Collective. */
 Err checkpoint_load(const CheckpointState *state, const char *dir, Progress *progress);
 
-/* Weights only, into model->params. For sampling and for init_from = a directory. Not collective. */
+/* Weights only, into model->params. For sampling and for init_from = a directory. Not collective.
+ */
 Err checkpoint_load_weights(const char *dir, GPT2 *model, Device *dev);
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 /* Doc: a small JSON file of a checkpoint directory, read strictly.
  *
- * The file is an object without duplicate keys. Every getter checks type and bounds; each fault is one
- * ERR_DATA that names file and key. */
+ * The file is an object without duplicate keys. Every getter checks type and bounds; each fault is
+ * one ERR_DATA that names file and key. */
 #ifndef GPT_CHECKPOINT_DOC_H
 #define GPT_CHECKPOINT_DOC_H
 
@@ -35,8 +35,8 @@ Err doc_text(const Doc *doc, const char *key, const char **value); /* borrowed f
 
 /* Create `path` (must not exist) with this text and sync it. ERR_WRITE. digest may be NULL. */
 Err doc_write_text(const char *path, const char *text, size_t n_bytes, FileDigest *digest);
-/* The same with a JSON value, which is consumed; NULL (memory was short while it was made) is ERR_SYSTEM.
- * Reals are printed with `precision` digits: 17 gives every double back. */
+/* The same with a JSON value, which is consumed; NULL (memory was short while it was made) is
+ * ERR_SYSTEM. Reals are printed with `precision` digits: 17 gives every double back. */
 Err doc_write(const char *path, json_t *root, int precision, FileDigest *digest);
 
 #ifdef __cplusplus

@@ -1,7 +1,8 @@
-/* Manifest: every file of a checkpoint with its size and one XXH3-64 for each MiB, in MANIFEST.json.
+/* Manifest: every file of a checkpoint with its size and one XXH3-64 for each MiB, in
+ * MANIFEST.json.
  *
- * It is written last. Its own last member is the checksum of all the text before it, and what follows the
- * checksum is fixed, so that any changed byte of the manifest itself is found too. */
+ * It is written last. Its own last member is the checksum of all the text before it, and what
+ * follows the checksum is fixed, so that any changed byte of the manifest itself is found too. */
 #ifndef GPT_CHECKPOINT_MANIFEST_H
 #define GPT_CHECKPOINT_MANIFEST_H
 
@@ -31,10 +32,12 @@ void manifest_free(Manifest *manifest);
 /* dir/MANIFEST.json, which must not exist yet. ERR_WRITE. */
 Err manifest_write(const Manifest *manifest, const char *dir);
 
-/* ERR_MISSING without a readable manifest or file; ERR_DATA for a manifest that is not what was written. */
+/* ERR_MISSING without a readable manifest or file; ERR_DATA for a manifest that is not what was
+ * written. */
 Err manifest_read(Manifest *manifest, const char *dir);
 
-/* Compare every file with its entry. ERR_DATA names the file and the first byte range that differs. */
+/* Compare every file with its entry. ERR_DATA names the file and the first byte range that differs.
+ */
 Err manifest_check(const Manifest *manifest, const char *dir);
 
 #ifdef __cplusplus

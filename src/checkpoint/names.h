@@ -2,14 +2,14 @@
 #ifndef GPT_CHECKPOINT_NAMES_H
 #define GPT_CHECKPOINT_NAMES_H
 
-#define MODEL_NAME "model.safetensors"
+#define MODEL_NAME     "model.safetensors"
 #define OPTIMIZER_NAME "optimizer.safetensors"
-#define CONFIG_NAME "config.json"
-#define TRAINER_NAME "trainer.json"
-#define META_NAME "meta.json"
+#define CONFIG_NAME    "config.json"
+#define TRAINER_NAME   "trainer.json"
+#define META_NAME      "meta.json"
 
 /* Before a tensor's name in the optimizer file; torch's names of AdamW's state. */
-#define EXP_AVG_PREFIX "exp_avg."
+#define EXP_AVG_PREFIX    "exp_avg."
 #define EXP_AVG_SQ_PREFIX "exp_avg_sq."
 
 #endif

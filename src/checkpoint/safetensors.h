@@ -1,9 +1,9 @@
 /* Safetensors: the file format, a strict reader and a streaming writer.
  *
- * u64 little-endian header length, JSON header padded with spaces to 8 bytes, then the tensors' bytes, contiguous.
- * The reader treats files as hostile: bounded header, no overlap, no gap, no overflow, known dtypes. Every
- * defect is one ERR_DATA that names the file and, where there is one, the tensor.
- * Source: github.com/huggingface/safetensors, format description. */
+ * u64 little-endian header length, JSON header padded with spaces to 8 bytes, then the tensors'
+ * bytes, contiguous. The reader treats files as hostile: bounded header, no overlap, no gap, no
+ * overflow, known dtypes. Every defect is one ERR_DATA that names the file and, where there is one,
+ * the tensor. Source: github.com/huggingface/safetensors, format description. */
 #ifndef GPT_CHECKPOINT_SAFETENSORS_H
 #define GPT_CHECKPOINT_SAFETENSORS_H
 
@@ -37,10 +37,12 @@ void safe_read_f32(const SafeFile *file, const SafeTensor *t, int64_t begin, int
 
 /* ---- writing: declare all tensors, then stream their bytes in that order ----------------- */
 typedef struct SafeWriter SafeWriter;
-/* tensor[i].offset and n_bytes are filled in. metadata {"format":"pt"} is written: transformers wants it. */
+/* tensor[i].offset and n_bytes are filled in. metadata {"format":"pt"} is written: transformers
+ * wants it. */
 Err safe_create(SafeWriter **out, const char *path, SafeTensor *tensor, int32_t n_tensors);
 Err safe_write(SafeWriter *w, const void *data, size_t n_bytes);
-/* ERR_WRITE; an ASSERT when the bytes written are not the bytes declared. Frees w whatever happens. */
+/* ERR_WRITE; an ASSERT when the bytes written are not the bytes declared. Frees w whatever happens.
+ */
 Err safe_finish(SafeWriter *w, FileDigest *digest);
 void safe_abandon(SafeWriter *w);
 
