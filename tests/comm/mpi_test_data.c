@@ -9,8 +9,8 @@
 enum { GUARD = 64, SMALL_PIECE = 5 };
 static const float GUARD_VALUE = -77.0f;
 
-/* Slices of odd lengths, from nothing to more than one network buffer. */
-static const int64_t SLICES[] = {0, 1, 2, 13, 64, 1000, 40961};
+/* Slices of odd lengths, from nothing to several pieces. */
+static const int64_t SLICES[] = {0, 1, 2, 13, 64, 1000, 140003};
 enum { N_SLICES = sizeof SLICES / sizeof SLICES[0] };
 
 /* Element i of rank r. Needs more bits than bfloat16 has; sums of four are exact in float32. */
