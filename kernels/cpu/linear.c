@@ -31,7 +31,7 @@ void cpu_linear_backward_data(Device *dev, Tensor dx, Tensor dy, Tensor w)
 
 /* Rows are added in blocks, so that the error of a sum grows with the number of blocks, not of
  * rows. */
-enum { SUM_COLUMNS = 64, SUM_ROWS = 256 };
+enum { SUM_COLUMNS = 512, SUM_ROWS = 256 };
 
 /* sums[0..n) += the columns [0, n) of rows rows of dy, n <= SUM_COLUMNS. */
 static void add_block(float *sums, const float *dy, int64_t ld, int64_t rows, int64_t n)
@@ -50,10 +50,13 @@ static void add_block(float *sums, const float *dy, int64_t ld, int64_t rows, in
 static void add_column_sums(const Device *dev, float *db, const float *dy, int64_t N, int64_t O)
 {
 #pragma omp parallel for schedule(static) num_threads(dev->n_threads)
-    for (int64_t c = 0; c < O; c += SUM_COLUMNS) {
-        int64_t n = O - c < SUM_COLUMNS ? O - c : SUM_COLUMNS;
+    for (int32_t part = 0; part < dev->n_threads; part++) {
+        Span span = cpu_span(O, dev->n_threads, part, 16);
         for (int64_t r = 0; r < N; r += SUM_ROWS)
-            add_block(db + c, dy + r * O + c, O, N - r < SUM_ROWS ? N - r : SUM_ROWS, n);
+            for (int64_t c = span.begin; c < span.end; c += SUM_COLUMNS) {
+                int64_t rows = N - r < SUM_ROWS ? N - r : SUM_ROWS, left = span.end - c;
+                add_block(db + c, dy + r * O + c, O, rows, left < SUM_COLUMNS ? left : SUM_COLUMNS);
+            }
     }
 }
 
