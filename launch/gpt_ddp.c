@@ -97,7 +97,7 @@ static void print_help(void)
 }
 
 /* The data's vocabulary when the data is there; a plan needs none. */
-static Err vocab_for_plan(const Config *cfg, int64_t *vocab_size)
+static int64_t vocab_for_plan(const Config *cfg)
 {
     Dataset data = {.vocab_size = CONFIG_AUTO};
     Err err = dataset_open(&data, cfg);
@@ -106,7 +106,7 @@ static Err vocab_for_plan(const Config *cfg, int64_t *vocab_size)
         printf("(dataset %s is not here: planned for GPT-2's vocabulary)\n", cfg->data.dataset);
     err_free(err);
     dataset_close(&data);
-    return plan_vocab_size(cfg, known, vocab_size);
+    return plan_vocab_size(cfg, known);
 }
 
 static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_size)
@@ -135,9 +135,8 @@ static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_siz
 /* With device = auto both tables; the answer is no only when neither fits. */
 static Err print_plans(const Options *o)
 {
-    int64_t vocab_size = 0;
+    int64_t vocab_size = vocab_for_plan(&o->cfg);
     int32_t device = o->cfg.system.device;
-    TRY(vocab_for_plan(&o->cfg, &vocab_size));
     if (device != CONFIG_DEVICE_AUTO)
         return print_plan_for(o, device == CONFIG_DEVICE_CPU ? DEVICE_CPU : DEVICE_CUDA,
                               vocab_size);

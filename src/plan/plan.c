@@ -11,19 +11,11 @@ enum { GPT2_VOCAB_SIZE = 50257, STAGING_MIN_BYTES = 64 << 10, STAGING_MAX_BYTES 
 
 /* ---- what is given ----------------------------------------------------------------------- */
 
-Err plan_vocab_size(const Config *cfg, int64_t data_vocab_size, int64_t *vocab_size)
+int64_t plan_vocab_size(const Config *cfg, int64_t data_vocab_size)
 {
-    int64_t wanted = cfg->model.vocab_size;
-    bool data_knows = data_vocab_size != CONFIG_AUTO;
-    if (wanted == CONFIG_AUTO)
-        wanted = data_knows ? data_vocab_size : GPT2_VOCAB_SIZE;
-    if (data_knows && wanted < data_vocab_size)
-        FAIL(ERR_USAGE,
-             "vocab_size = %" PRId64 ": the data set has %" PRId64
-             " kinds of token; leave vocab_size = auto",
-             wanted, data_vocab_size);
-    *vocab_size = wanted;
-    return OK;
+    if (cfg->model.vocab_size != CONFIG_AUTO)
+        return cfg->model.vocab_size;
+    return data_vocab_size != CONFIG_AUTO ? data_vocab_size : GPT2_VOCAB_SIZE;
 }
 
 Err plan_dtype(const Config *cfg, DeviceKind device, DType *dtype)

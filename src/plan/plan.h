@@ -57,8 +57,8 @@ typedef struct {
 } PlanMemory;
 
 /* The vocabulary of a run: the config's, else the data's (CONFIG_AUTO: unknown), else GPT-2's
- * 50257. ERR_USAGE: the config's is smaller than the data's. */
-Err plan_vocab_size(const Config *cfg, int64_t data_vocab_size, int64_t *vocab_size);
+ * 50257. That the first is not below the second is looked at by dataset_open. */
+int64_t plan_vocab_size(const Config *cfg, int64_t data_vocab_size);
 
 /* Storage dtype of a device under cfg->system.dtype. ERR_USAGE: the device does not compute in it.
  */

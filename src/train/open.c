@@ -39,7 +39,7 @@ static Err check_share(const Trainer *t, const TokenFiles *files, int64_t vocab_
 static Err open_data(Trainer *t, int64_t *vocab_size)
 {
     TRY(dataset_open(&t->data, t->cfg));
-    TRY(plan_vocab_size(t->cfg, t->data.vocab_size, vocab_size));
+    *vocab_size = plan_vocab_size(t->cfg, t->data.vocab_size);
     TRY(open_loaders(t, *vocab_size));
     TRY(check_share(t, &t->data.train, *vocab_size));
     return check_share(t, &t->data.val, *vocab_size);
