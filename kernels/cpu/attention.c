@@ -47,13 +47,14 @@ typedef struct {
     float *q, *dout, *sum;           /* (BLOCK,P); sum: of out or of dq */
     float *q_columns, *dout_columns; /* (P,BLOCK) */
     float *score, *dscore;           /* (keys, queries), BLOCK each: scores then p; dp then ds */
-    float *mask, *mask_rows;         /* (keys, queries) and (queries, keys) */
+    float *mask, *mask_rows;         /* (keys, queries); (BLOCK queries, T keys padded to blocks) */
 } Scratch;
 
 static int64_t scratch_floats(int64_t T, int64_t D)
 {
     int64_t P = tile_round(D, VEC_LANES);
-    int64_t n = 4 * tile_round(T, TILE_ROWS) * P + 5 * BLOCK * P + 4 * BLOCK * BLOCK;
+    int64_t n = 4 * tile_round(T, TILE_ROWS) * P + 5 * BLOCK * P + 3 * BLOCK * BLOCK;
+    n += BLOCK * tile_round(T, BLOCK);
     return tile_round(n, LINE_FLOATS);
 }
 
@@ -80,7 +81,7 @@ static Scratch scratch_carve(float *base, int64_t T, int64_t D)
         .score = take(&base, BLOCK * BLOCK),
         .dscore = take(&base, BLOCK * BLOCK),
         .mask = take(&base, BLOCK * BLOCK),
-        .mask_rows = take(&base, BLOCK * BLOCK),
+        .mask_rows = take(&base, BLOCK * tile_round(T, BLOCK)),
     };
 }
 
@@ -141,13 +142,6 @@ static void pair_set_keys(Pair *pair, int64_t j0)
     pair->keys = left < BLOCK ? left : BLOCK;
 }
 
-static void load_queries(Scratch *s, const Head *head, const Pair *pair)
-{
-    int64_t ld = 3 * head->C;
-    load_rows(s->q, pair->lanes, head->qkv + pair->i0 * ld, ld, pair->queries, head, head->scale);
-    tile_transpose(s->q_columns, BLOCK, s->q, head->P, pair->lanes, head->P);
-}
-
 /* Query v + i of a pair sees its key j when i >= first_query(pair, j, v); may be negative. */
 static int32_t first_query(const Pair *pair, int64_t j, int64_t v)
 {
@@ -201,16 +195,31 @@ static void add_over_queries(float *gradient, const float *weights, const float 
     }
 }
 
-/* s->mask (keys, queries) for dropout on the probabilities. */
+/* s->mask_rows for a block of queries: what dropout multiplies p by. 0 where a query sees no key.
+ */
+static void load_mask_rows(Scratch *s, const Head *head, const Pair *pair)
+{
+    int64_t ld = tile_round(head->T, BLOCK);
+    memset(s->mask_rows, 0, (size_t)(pair->lanes * ld) * sizeof(float));
+    for (int64_t i = 0; i < pair->queries; i++) {
+        int64_t query = pair->i0 + i, element = head->first_element + query * head->T;
+        cpu_mask(s->mask_rows + i * ld, query + 1, &head->dropout, head->sample, element);
+    }
+}
+
+static void load_queries(Scratch *s, const Head *head, const Pair *pair)
+{
+    int64_t ld = 3 * head->C;
+    load_rows(s->q, pair->lanes, head->qkv + pair->i0 * ld, ld, pair->queries, head, head->scale);
+    tile_transpose(s->q_columns, BLOCK, s->q, head->P, pair->lanes, head->P);
+    if (head->dropout.rate > 0)
+        load_mask_rows(s, head, pair);
+}
+
+/* s->mask (keys, queries) of a pair, from the rows. */
 static void load_mask(Scratch *s, const Head *head, const Pair *pair)
 {
-    for (int64_t i = 0; i < pair->queries; i++) {
-        int64_t element = head->first_element + (pair->i0 + i) * head->T + pair->j0;
-        cpu_mask(s->mask_rows + i * BLOCK, pair->keys, &head->dropout, head->sample, element);
-    }
-    size_t padding = (size_t)((pair->lanes - pair->queries) * BLOCK) * sizeof(float);
-    memset(s->mask_rows + pair->queries * BLOCK, 0, padding);
-    tile_transpose(s->mask, BLOCK, s->mask_rows, BLOCK, pair->lanes,
+    tile_transpose(s->mask, BLOCK, s->mask_rows + pair->j0, tile_round(head->T, BLOCK), pair->lanes,
                    tile_round(pair->keys, VEC_LANES));
 }
 
