@@ -1,7 +1,6 @@
 #include "launch/args.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,7 +48,8 @@ Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, i
             FAIL(ERR_USAGE, "--%s was given twice", hit->name);
         if (!hit->value && value)
             FAIL(ERR_USAGE, "--%s takes no value", hit->name);
-        if (hit->value && !value && i + 1 < argc)
+        bool next_is_value = i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0;
+        if (hit->value && !value && next_is_value)
             value = argv[++i];
         if (hit->value && !value)
             FAIL(ERR_USAGE, "--%s needs a value: --%s=%s", hit->name, hit->name, hit->value);

@@ -1,7 +1,6 @@
 /* Args: flag parsing shared by the programs. A program lists its flags in a table; the table is
- * also its
- * --help. What is not in the table (a config file, --key=value) is left for the program, in order.
- */
+ * also its --help. What is not in the table (a config file, --key=value) is left for the
+ * program, in order. */
 #ifndef GPT_LAUNCH_ARGS_H
 #define GPT_LAUNCH_ARGS_H
 
@@ -22,13 +21,13 @@ typedef struct {
     const char *text; /* out: the value as given ("" for a switch); NULL: not given */
 } Flag;
 
-/* Take the known flags out of argv[1..argc): --name, --name=VALUE or --name VALUE. rest (room for
- * argc pointers) gets everything else. ERR_USAGE: a value missing, unexpected, or a flag given
- * twice. */
+/* Take the known flags out of argv[1..argc): --name, --name=VALUE, or --name VALUE where VALUE does
+ * not begin with "--". rest (room for argc pointers) gets everything else. ERR_USAGE: a value
+ * missing, unexpected, or a flag given twice. */
 Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, int32_t *n_rest);
 
-/* ERR_USAGE naming rest[0] when n_rest > n_allowed or one of them looks like a flag: for programs
- * that know all their arguments. */
+/* ERR_USAGE naming the first of rest that looks like a flag or comes after n_allowed others: for
+ * programs that know all their arguments. */
 Err args_refuse_rest(char *const *rest, int32_t n_rest, int32_t n_allowed);
 
 /* *value = the flag's number, unchanged when it was not given. ERR_USAGE: no number, or outside
