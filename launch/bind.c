@@ -53,8 +53,7 @@ Err launcher_check(const Launcher *launcher, const Comm *comm)
     if (launcher->world > 1 && comm->world == 1)
         FAIL(ERR_SYSTEM,
              "the launcher started %d processes, but MPI sees only this one: start with the mpirun "
-             "of the "
-             "MPI this program was built with (--version), or with srun --mpi=pmix",
+             "of the MPI this program was built with (--version), or with srun --mpi=pmix",
              launcher->world);
     return OK;
 }
@@ -94,9 +93,10 @@ static Err own_share(Comm *comm, int32_t *n_threads)
     if (sched_getaffinity(0, sizeof mine.cpus, &mine.cpus) != 0)
         memset(&mine.cpus, 0xff, sizeof mine.cpus);
     Place *all = calloc((size_t)comm->world, sizeof *all);
-    TRY(comm_agree(comm,
-                   all ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for %d ranks", comm->world)));
-    Err err = comm_gather_bytes(comm, &mine, sizeof mine, all);
+    Err err = all ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for %d ranks", comm->world);
+    err = comm_agree(comm, err);
+    if (!err)
+        err = comm_gather_bytes(comm, &mine, sizeof mine, all);
     if (!err) {
         int32_t share = bind_n_cpus() / count_sharers(all, comm->world, comm->rank);
         *n_threads = share > 0 ? share : 1;

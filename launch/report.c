@@ -27,7 +27,6 @@ const char *program_version(void)
 void report_version(const char *program, FILE *out)
 {
     fprintf(out, "%s %s\n", program, program_version());
-    fprintf(out, "compiler: %s\n", __VERSION__);
     device_print_versions(out);
     comm_print_versions(out);
     unsigned xxh = XXH_versionNumber();

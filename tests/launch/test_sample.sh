@@ -75,6 +75,9 @@ cp -r out/step_00000020 damaged
 printf '\377' | dd of=damaged/model.safetensors bs=1 seek=3000 conv=notrunc 2>/dev/null
 refuse 65 "model.safetensors" damaged
 
+# Each thing it is built with is named once.
+[ -z "$("$bin/gpt_sample" --version | sed 's/:.*//' | sort | uniq -d)" ] || fail "--version names something twice"
+
 # A damaged newest checkpoint of an out_dir is named, and the one before it serves.
 printf '\377' | dd of=out/step_00000020/model.safetensors bs=1 seek=3000 conv=notrunc 2>/dev/null
 sample older out --num_samples=1 --max_new_tokens=5 --prompt=a
