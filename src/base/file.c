@@ -89,8 +89,8 @@ Err path_join(char *out, const char *dir, const char *name)
     return OK;
 }
 
-/* The directory that holds the last name of `path`: "." for a bare name, "/" for one in the root.
- */
+/* The directory that holds the last name of `path`: "." for a bare name, "/" for one in the
+ * root. */
 static Err path_parent(char *out, const char *path)
 {
     size_t n = strlen(path);
@@ -512,18 +512,25 @@ Err file_digest(const char *path, FileDigest *digest)
     return err;
 }
 
-Err file_publish(const char *path, const void *data, size_t n_bytes)
+static Err write_new(const char *path, const void *data, size_t n_bytes)
 {
-    char temporary[FILE_PATH_BYTES];
     FileWriter *w = NULL;
-    TRY(path_temporary(temporary, path));
-    TRY(file_create(&w, temporary));
+    TRY(file_create(&w, path));
     Err err = file_write(w, data, n_bytes);
     if (err) {
         file_abandon(w);
-        return err_prefix(err, "%s", path);
+        return err;
     }
-    TRY(file_close(w, NULL));
+    return file_close(w, NULL);
+}
+
+Err file_publish(const char *path, const void *data, size_t n_bytes)
+{
+    char temporary[FILE_PATH_BYTES];
+    TRY(path_temporary(temporary, path));
+    Err err = write_new(temporary, data, n_bytes);
+    if (err)
+        return err_prefix(err, "%s", path);
     err = path_rename(temporary, path);
     if (err)
         (void)unlink(temporary); /* gone already when only the sync of the directory failed */

@@ -1,5 +1,4 @@
-/* Files: read by mapping, written so that a reader sees the old contents or the new, never a
- * mixture.
+/* Files: read by mapping, written so that a reader sees the old contents or the new, never both.
  *
  * Every file operation of the program goes through here (one place to inject faults, one place that
  * looks at every return code, close included). Paths are borrowed; nothing here follows a symbolic
@@ -60,19 +59,20 @@ Err file_read_text(const char *path, size_t max_bytes, char **text, size_t *n_by
 
 /* ---- writing ----------------------------------------------------------------------------- */
 
-/* A buffered writer that remembers its first error and sums up what passes through: total bytes,
- * and one XXH3-64 checksum for each FILE_BLOCK_BYTES of the file (the manifest of a checkpoint). */
+/* What a file holds: how much, and an XXH3-64 checksum for each FILE_BLOCK_BYTES of it. */
+typedef struct {
+    size_t n_bytes;
+    int64_t n_blocks;     /* the last one may be short; 0 for an empty file */
+    uint64_t *block_hash; /* malloc'd; file_digest_free */
+} FileDigest;
+
+/* A buffered writer that remembers its first error and digests what passes through. */
 typedef struct FileWriter FileWriter;
 
 /* Create `path` (must not exist: O_EXCL | O_NOFOLLOW). ERR_WRITE. Release with file_close or
  * file_abandon. */
 Err file_create(FileWriter **out, const char *path);
 Err file_write(FileWriter *w, const void *data, size_t n_bytes);
-typedef struct {
-    size_t n_bytes;
-    int64_t n_blocks;     /* the last one may be short; 0 for an empty file */
-    uint64_t *block_hash; /* malloc'd; file_digest_free */
-} FileDigest;
 
 /* Flush, fsync, close; each checked. Frees w whatever happens, and deletes the file when any of
  * them (or an earlier file_write) failed. `digest` may be NULL. */
@@ -83,7 +83,8 @@ void file_digest_free(FileDigest *digest);
 /* The digest of an existing file. */
 Err file_digest(const char *path, FileDigest *digest);
 
-/* Replace `path` by these bytes: temporary sibling, fsync, rename, fsync of the directory. */
+/* Replace `path` by these bytes: temporary sibling, fsync, rename, fsync of the directory. An
+ * error names `path` and, when it is the sibling that failed, that too. ERR_WRITE. */
 Err file_publish(const char *path, const void *data, size_t n_bytes);
 
 #ifdef __cplusplus

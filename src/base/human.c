@@ -1,7 +1,7 @@
 #include "base/human.h"
 
+#include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 Human human_bytes(size_t n_bytes)
 {
@@ -9,10 +9,8 @@ Human human_bytes(size_t n_bytes)
     Human h;
     double value = (double)n_bytes;
     int i = 0;
-    while (value >= 1024.0 && i < 5) {
+    for (; value >= (i == 0 ? 1024.0 : 1023.95) && i < 5; i++) /* 1023.95 would print as 1024.0 */
         value /= 1024.0;
-        i++;
-    }
     snprintf(h.text, sizeof h.text, i == 0 ? "%.0f %s" : "%.1f %s", value, unit[i]);
     return h;
 }
@@ -32,10 +30,13 @@ Human human_count(int64_t n)
     return h;
 }
 
+/* A speed of nothing makes an estimate infinite, which no integer holds. */
+static const double LONGEST = 1e6 * 86400;
+
 Human human_duration(double seconds)
 {
     Human h;
-    long long s = seconds > 0 ? (long long)(seconds + 0.5) : 0;
+    long long s = seconds > 0 ? (long long)(fmin(seconds, LONGEST) + 0.5) : 0;
     if (s < 60)
         snprintf(h.text, sizeof h.text, "%llds", s);
     else if (s < 3600)

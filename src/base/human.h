@@ -15,7 +15,7 @@ typedef struct {
 
 Human human_bytes(size_t n_bytes);    /* "512 B", "1.4 MiB", "11.6 GiB" */
 Human human_count(int64_t n);         /* "1,573,210" */
-Human human_duration(double seconds); /* "45s", "12m30s", "4h05m", "3d04h" */
+Human human_duration(double seconds); /* "45s", "12m30s", "4h05m", "3d04h", ... "1000000d00h" */
 
 #ifdef __cplusplus
 }
