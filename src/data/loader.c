@@ -9,6 +9,8 @@
  * repeatable: never change it. */
 enum { FEISTEL_ROUNDS = 8 };
 
+__extension__ typedef __int128 Wide;
+
 /* What rng_below can choose from. */
 static const int64_t MAX_TOKENS = (int64_t)1 << 40;
 
@@ -25,9 +27,10 @@ Err loader_init(Loader *loader, const TokenFiles *files, ConfigSampling sampling
              files->n_files > 1 ? " and the files after it" : "", files->n_tokens, block_size + 1);
     if (files->n_tokens > MAX_TOKENS)
         FAIL(ERR_DATA,
-             "%s and the files after it: %" PRId64 " tokens, more than the %" PRId64
+             "%s%s: %" PRId64 " tokens, more than the %" PRId64
              " that can be addressed: use fewer files",
-             files->file[0].path, files->n_tokens, MAX_TOKENS);
+             files->file[0].path, files->n_files > 1 ? " and the files after it" : "",
+             files->n_tokens, MAX_TOKENS);
     *loader = (Loader){files, sampling, seed, block_size, vocab_size};
     return OK;
 }
@@ -86,14 +89,13 @@ int64_t loader_eval_windows(const Loader *loader, int64_t wanted)
     return wanted < n ? wanted : n;
 }
 
-/* floor(w * (n_tokens - 1) / n_windows) without overflow. Neighbours are at least block_size apart,
- * because (n_tokens - 1) / n_windows >= block_size. */
+/* floor(w * (n_tokens - 1) / n_windows). Neighbours are at least block_size apart, because
+ * (n_tokens - 1) / n_windows >= block_size. */
 int64_t loader_eval_offset(const Loader *loader, int64_t w, int64_t n_windows)
 {
     ASSERT(w >= 0 && w < n_windows && n_windows <= window_count(loader),
            "window %" PRId64 " of %" PRId64, w, n_windows);
-    int64_t span = loader->files->n_tokens - 1;
-    return w * (span / n_windows) + w * (span % n_windows) / n_windows;
+    return (int64_t)((Wide)w * (loader->files->n_tokens - 1) / n_windows);
 }
 
 Err loader_read(const Loader *loader, int64_t offset, int32_t *tokens, int32_t *targets)

@@ -235,6 +235,17 @@ static void test_eval_windows_are_even_and_do_not_overlap(void **state)
     check_eval_windows((int64_t)1 << 40, 1024, 20000);
 }
 
+/* As many tokens as there may be and the shortest windows: products past 2^63. */
+static void test_eval_windows_of_the_largest_set(void **state)
+{
+    (void)state;
+    Offsets o;
+    const int64_t n_tokens = (int64_t)1 << 40, n_windows = n_tokens / 2 + 1;
+    offsets_init(&o, n_tokens, 1, CONFIG_SAMPLING_RANDOM, SEED);
+    assert_int_equal(loader_eval_offset(&o.loader, n_windows - 1, n_windows), n_tokens - 3);
+    assert_int_equal(loader_eval_offset(&o.loader, n_windows / 2, n_windows), n_tokens / 2 - 2);
+}
+
 static void test_eval_windows_do_not_depend_on_seed_or_sampling(void **state)
 {
     (void)state;
@@ -361,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_shuffled_sample_is_the_same_for_any_asker),
         cmocka_unit_test(test_samples_are_those_of_earlier_versions),
         cmocka_unit_test(test_eval_windows_are_even_and_do_not_overlap),
+        cmocka_unit_test(test_eval_windows_of_the_largest_set),
         cmocka_unit_test(test_eval_windows_do_not_depend_on_seed_or_sampling),
         cmocka_unit_test(test_eval_windows_are_as_many_as_fit),
         T(test_targets_are_the_next_tokens),
