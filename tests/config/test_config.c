@@ -13,20 +13,6 @@
 #include "tests/support/check_err.h"
 #include "tests/support/temp.h"
 
-static int set_up(void **state)
-{
-    static Temp temp;
-    temp_make(&temp);
-    *state = &temp;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    temp_remove(*state);
-    return 0;
-}
-
 /* Load with up to three overrides; the unused ones are NULL. */
 static Err load(Config *cfg, const char *path, const char *a, const char *b, const char *c)
 {
@@ -459,7 +445,7 @@ static void test_init_kinds(void **state)
     }
 }
 
-#define IN_TEMP(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define IN_TEMP(test) cmocka_unit_test_setup_teardown(test, temp_setup, temp_teardown)
 
 int main(void)
 {

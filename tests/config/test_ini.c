@@ -12,20 +12,6 @@
 #include "tests/support/check_err.h"
 #include "tests/support/temp.h"
 
-static int set_up(void **state)
-{
-    static Temp temp;
-    temp_make(&temp);
-    *state = &temp;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    temp_remove(*state);
-    return 0;
-}
-
 static void check_entry(const IniEntry *entry, const char *section, const char *key,
                         const char *value, int line)
 {
@@ -176,7 +162,7 @@ static void test_missing_file(void **state)
     check_err(ini_read(&ini, temp_path(*state, "none.ini")), ERR_MISSING, "none.ini: No such file");
 }
 
-#define IN_TEMP(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define IN_TEMP(test) cmocka_unit_test_setup_teardown(test, temp_setup, temp_teardown)
 
 int main(void)
 {

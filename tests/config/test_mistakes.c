@@ -53,8 +53,7 @@ static const Mistake MISTAKES[] = {
     {"learning_rate = 6e-4.\n", NULL, ":1: learning_rate = 6e-4. is not a number; use 0 to 10"},
     {"memory_limit = most\n", NULL,
      ":1: memory_limit = most is not an amount of memory such as 11.6GiB or 512M; use 1MiB to "
-     "1024TiB, "
-     "or auto"},
+     "1024TiB, or auto"},
     {"save_timeout = soon\n", NULL,
      ":1: save_timeout = soon is not a duration such as 120s, 10m or 23h50m; use 1 to 1000000 "
      "seconds"},
