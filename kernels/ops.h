@@ -1,14 +1,17 @@
 /* Every op of GPT-2, forward and backward: the contracts. Table of contents of the mathematics.
  *
- * ops.c checks shapes and dtypes once (ASSERT: a wrong shape is our bug), then calls the device's table;
- * kernels/cpu/<op>.c and kernels/cuda/<op>.cu hold the twins. Nothing here knows layers or ranks.
+ * ops.c checks shapes and dtypes once (ASSERT: a wrong shape is our bug), then calls the
+ * device's table; kernels/cpu/<op>.c and kernels/cuda/<op>.cu hold the twins. Nothing here
+ * knows layers or ranks.
  *
- * Dimensions: B sequences, T tokens each, N = B*T rows, C channels, H heads, V vocabulary, Vp padded V.
- * "compute dtype" is the dtype of parameters and activations (float32 on the CPU). Sums, means, softmax,
- * losses, norms and parameter gradients are float32 or wider whatever the compute dtype.
- * "=" overwrites, "+=" adds. Parameter gradients are +=, activation gradients =, the residual stream +=.
- * Optional arguments may be tensor_none(). Reductions have a fixed order: same inputs, same bits.
- * None of these is collective. */
+ * Dimensions: B sequences, T tokens each, N = B*T rows, C channels, H heads, V vocabulary, Vp
+ * padded V. "compute dtype" is the dtype of parameters and activations (float32 on the CPU).
+ * Sums, means, softmax, losses, norms and parameter gradients are float32 or wider whatever the
+ * compute dtype.
+ *
+ * "=" overwrites, "+=" adds. Parameter gradients are +=, activation gradients =, the residual
+ * stream +=. Optional arguments may be tensor_none(). Reductions have a fixed order: same
+ * inputs, same bits. None of these is collective. */
 #ifndef GPT_KERNELS_OPS_H
 #define GPT_KERNELS_OPS_H
 
@@ -31,15 +34,18 @@ typedef struct {
     int64_t vocab_padded;
 } OpLimits;
 
-/* Bytes of Device.workspace that ops need within these limits. Pure arithmetic: no device needed. */
+/* Bytes of Device.workspace that ops need within these limits. Arithmetic: no device needed. */
 size_t ops_workspace_bytes(DeviceKind kind, int32_t n_threads, const OpLimits *limits);
 
 /* ---- dropout ----------------------------------------------------------------------------- */
 
-/* A mask that is a function of (seed, global sample, site, element), so that it can be recomputed and does
- * not depend on the micro-batch, the rank or the number of ranks. Element e of sample s at a site is kept
- * when rng_unit(rng_block(seed, RNG_DROPOUT, s << 16 | site, e / 4).word[e % 4]) >= rate, and scaled by
- * 1 / (1 - rate). Row r of an (N, C) tensor belongs to sample first_sample + r / tokens_per_sample. */
+/* A mask that is a function of (seed, global sample, site, element), so that it can be
+ * recomputed and does not depend on the micro-batch, the rank or the number of ranks. Element e
+ * of sample s at a site is kept, and scaled by 1 / (1 - rate), when
+ *
+ *     rng_unit(rng_block(seed, RNG_DROPOUT, s << 16 | site, e / 4).word[e % 4]) >= rate
+ *
+ * Row r of an (N, C) tensor belongs to sample first_sample + r / tokens_per_sample. */
 typedef struct {
     float rate; /* 0: no dropout, everything else ignored */
     uint64_t seed;
@@ -47,16 +53,17 @@ typedef struct {
     int64_t first_sample, tokens_per_sample;
 } Dropout;
 
-/* y (N,C) = x masked and scaled; y may be x. With rate 0 it copies (nothing when y is x). Its own backward:
- * call it on the gradient. e = (row within the sample) * C + column. */
+/* y (N,C) = x masked and scaled; y may be x. With rate 0 it copies (nothing when y is x). Its
+ * own backward: call it on the gradient. e = (row within the sample) * C + column. */
 void op_dropout(Device *dev, Tensor y, Tensor x, Dropout dropout);
 
 /* ---- embedding --------------------------------------------------------------------------- */
 
-/* x (N,C) = wte[token] + wpe[position]; tokens (B,T) i32, wte (Vp,C), wpe (>= T, C). GPT-2 section 2. */
+/* x (N,C) = wte[token] + wpe[position]; tokens (B,T) i32, wte (Vp,C), wpe (>= T, C). GPT-2
+ * section 2. */
 void op_embedding_forward(Device *dev, Tensor x, Tensor tokens, Tensor wte, Tensor wpe);
 
-/* dwte (Vp,C) f32 +=, dwpe f32 += from dx (N,C). Rows with the same token are added in row order. */
+/* dwte (Vp,C) f32 +=, dwpe f32 += from dx (N,C). Rows with the same token are added in order. */
 void op_embedding_backward(Device *dev, Tensor dwte, Tensor dwpe, Tensor dx, Tensor tokens);
 
 /* ---- LayerNorm (Ba, Kiros, Hinton 2016; eps 1e-5) ---------------------------------------- */
@@ -72,7 +79,7 @@ void op_residual_layernorm_forward(Device *dev, Tensor y, Tensor mean, Tensor rs
 typedef struct {
     Tensor dx;         /* (N,C) += : the residual stream's gradient */
     Tensor dw, db;     /* (C) f32 += ; db optional */
-    Tensor y;          /* (N,C) = the forward output again, bit for bit, for the weight gradient that follows; optional */
+    Tensor y;          /* (N,C) = the forward output again, bit for bit; optional */
     Tensor dy, x;      /* (N,C) */
     Tensor w, b;       /* (C); b optional */
     Tensor mean, rstd; /* (N) f32 from forward */
@@ -90,18 +97,20 @@ void op_linear_backward_weight(Device *dev, Tensor dw, Tensor db, Tensor x, Tens
 
 /* ---- GELU -------------------------------------------------------------------------------- */
 
-/* y = gelu(x), any shape. tanh: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as OpenAI's; erf: exact, as
- * nanoGPT's. Hendrycks and Gimpel 2016. */
+/* y = gelu(x), any shape. tanh: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as OpenAI's;
+ * erf: exact, as nanoGPT's. Hendrycks and Gimpel 2016. */
 void op_gelu_forward(Device *dev, Tensor y, Tensor x, GeluKind kind);
-/* dx = dy * gelu'(x); dx may be dy. y = gelu(x) again, bit for bit as forward gave it; optional, may be x. */
+/* dx = dy * gelu'(x); dx may be dy. y = gelu(x) again, bit for bit as forward gave it; optional,
+ * may be x. */
 void op_gelu_backward(Device *dev, Tensor dx, Tensor y, Tensor dy, Tensor x, GeluKind kind);
 
 /* ---- causal self-attention (Vaswani et al. 2017; blocks as in Dao et al. 2022) ----------- */
 
-/* out (N,C) = softmax(q k^T / sqrt(C/H), causal) v for each head, with qkv (N,3C) = [q | k | v], heads
- * contiguous inside each third. lse (B,H,T) f32 = log-sum-exp of the scaled scores, for backward. Never holds
- * (T,T) for a batch: blocks of rows per head, in the workspace. Dropout acts on the probabilities, after the
- * softmax, element e = (h*T + i)*T + j. B and T come from lse's shape. */
+/* out (N,C) = softmax(q k^T / sqrt(C/H), causal) v for each head, with qkv (N,3C) = [q|k|v],
+ * heads contiguous inside each third. lse (B,H,T) f32 = log-sum-exp of the scaled scores, for
+ * backward. Never holds (T,T) for a batch: blocks of rows per head, in the workspace.
+ * Dropout acts on the probabilities, after the softmax, element e = (h*T + i)*T + j. B and T
+ * come from lse's shape. */
 void op_attention_forward(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout);
 
 typedef struct {
@@ -118,15 +127,16 @@ void op_attention_backward(Device *dev, const AttentionBackward *args);
 
 /* logits (n,Vp) = x (n,C) wte (Vp,C)^T. */
 void op_head_forward(Device *dev, Tensor logits, Tensor x, Tensor wte);
-/* dx (n,C) = dlogits (n,Vp) wte; dwte (Vp,C) f32 += dlogits^T x. dx may be x (dwte is formed first). */
+/* dx (n,C) = dlogits (n,Vp) wte; dwte (Vp,C) f32 += dlogits^T x. dx may be x: dwte is formed
+ * first. */
 void op_head_backward(Device *dev, Tensor dx, Tensor dwte, Tensor dlogits, Tensor x, Tensor wte);
 
-/* losses (n) f32 = -log softmax(logits[:V])[target]; a row with target -1 gives 0. Columns V..Vp-1 take no
- * part. logits unchanged. */
+/* losses (n) f32 = -log softmax(logits[:V])[target]; a row with target -1 gives 0. Columns
+ * V..Vp-1 take no part. logits unchanged. */
 void op_cross_entropy_forward(Device *dev, Tensor losses, Tensor logits, Tensor targets,
                               int64_t vocab_size);
-/* The same, and logits are overwritten by dloss * (softmax - onehot): 0 for padded columns and for rows with
- * target -1. One read and one write of the logits. */
+/* The same, and logits are overwritten by dloss * (softmax - onehot): 0 for padded columns and
+ * for rows with target -1. One read and one write of the logits. */
 void op_cross_entropy_forward_backward(Device *dev, Tensor losses, Tensor logits, Tensor targets,
                                        int64_t vocab_size, float dloss);
 
@@ -134,7 +144,8 @@ void op_cross_entropy_forward_backward(Device *dev, Tensor losses, Tensor logits
 
 /* total (1) f64 += scale * sum of x (f32), in a fixed order. */
 void op_add_sum(Device *dev, Tensor total, Tensor x, double scale);
-/* total (1) f64 += sum of squares of x (f32), in a fixed order. A NaN or infinity makes total not finite. */
+/* total (1) f64 += sum of squares of x (f32), in a fixed order. A NaN or infinity makes total not
+ * finite. */
 void op_add_sum_squares(Device *dev, Tensor total, Tensor x);
 /* dst = src in dst's dtype, rounding to nearest even; same count. */
 void op_convert(Device *dev, Tensor dst, Tensor src);

@@ -1,5 +1,5 @@
-/* TextModel: a checkpoint opened to read and write text: weights, tokenizer and memory on the CPU.
- */
+/* TextModel: a checkpoint opened to read and write text: weights, tokenizer and memory on the
+ * CPU. */
 #ifndef GPT_LAUNCH_TEXT_MODEL_H
 #define GPT_LAUNCH_TEXT_MODEL_H
 

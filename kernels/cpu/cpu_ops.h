@@ -57,7 +57,7 @@ void cpu_cross_entropy_forward_backward(Device *dev, Tensor losses, Tensor logit
 void cpu_add_sum(Device *dev, Tensor total, Tensor x, double scale);
 void cpu_add_sum_squares(Device *dev, Tensor total, Tensor x);
 
-/* convert.c: f32, bf16 and f64 (a checkpoint's dtypes) in any combination */
+/* convert.c: f64, f32, bf16 and f16 (a checkpoint's dtypes) in any combination */
 void cpu_convert(Device *dev, Tensor dst, Tensor src);
 
 /* adamw.c */

@@ -14,8 +14,8 @@ void host_name(char *out, size_t n_bytes);
  * as free. */
 void host_memory(size_t *total_bytes, size_t *free_bytes);
 
-/* float32 multiply-adds per second x 2 over n_threads threads, measured now for a few milliseconds.
- */
+/* float32 multiply-adds per second x 2 over n_threads threads, measured now for a few
+ * milliseconds. */
 double host_peak_flops(int32_t n_threads);
 
 #endif

@@ -1,6 +1,6 @@
-/* Dividing work so that results do not depend on the number of threads: an element is computed by
- * one thread, and a sum is made of CPU_CHUNKS partial sums whose bounds depend on the length only.
- */
+/* Dividing work so that results do not depend on the number of threads: an element is computed
+ * by one thread, and a sum is made of CPU_CHUNKS partial sums whose bounds depend on the length
+ * only. */
 #ifndef GPT_KERNELS_CPU_PARALLEL_H
 #define GPT_KERNELS_CPU_PARALLEL_H
 

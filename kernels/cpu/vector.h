@@ -1,5 +1,5 @@
-/* A vector of floats as wide as the machine's registers, by the compilers' vector extension: + - *
- * / work on it, any instruction set will do. */
+/* A vector of floats as wide as the machine's registers, by the compilers' vector extension: the
+ * operators of arithmetic work on it, and any instruction set will do. */
 #ifndef GPT_KERNELS_CPU_VECTOR_H
 #define GPT_KERNELS_CPU_VECTOR_H
 

@@ -1,16 +1,16 @@
 /* exp and erf for loops that the compiler vectorises: no branches, no table, no call. Write the
- * loop with
- * `#pragma omp simd` and call them per element. */
+ * loop with `#pragma omp simd` and call them per element. */
 #ifndef GPT_KERNELS_CPU_VEXP_H
 #define GPT_KERNELS_CPU_VEXP_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* e^x within 1 unit in the last place up to x = 88, and constant beyond (1.65e38). Below -87, for
- * -infinity too, it is 0: products with such a value are 0 and not denormal, which would cost a
- * hundred times the time. NaN gives NaN. x = n ln2 + r with n an integer in the low bits of x *
- * log2(e) + 1.5 * 2^23; e^r by a polynomial (Cephes expf, Moshier). */
+/* e^x within 1 unit in the last place for x <= 88; above that it means nothing, so callers clamp x
+ * or throw the result away. Below -87, for -infinity too, it is 0: products with such a value are
+ * 0 and not denormal, which would cost a hundred times the time. NaN gives NaN.
+ * x = n ln2 + r with n an integer in the low bits of x * log2(e) + 1.5 * 2^23; e^r by a polynomial
+ * (Cephes expf, Moshier). */
 static inline __attribute__((always_inline)) float vexp(float x)
 {
     const float round = 12582912.0f;

@@ -61,8 +61,8 @@ Tensor arena_1d(Arena *arena, RegionGroup group, const char *name, DType dtype, 
 Tensor arena_2d(Arena *arena, RegionGroup group, const char *name, DType dtype, int64_t rows,
                 int64_t cols);
 
-/* Share memory: what is carved after arena_rewind(arena, mark) overlaps what came after the mark.
- */
+/* Share memory: what is carved after arena_rewind(arena, mark) overlaps what came after the
+ * mark. */
 size_t arena_mark(const Arena *arena);
 void arena_rewind(Arena *arena, size_t mark);
 

@@ -1,6 +1,7 @@
-/* ASSERT: always on, for our own mistakes only (a wrong shape, a NULL that cannot be). Never for
- * file contents, settings or anything else from outside: those are Err values. No side effects in
- * the condition. It is checked per op, not per element, so it costs nothing that can be measured. */
+/* ASSERT: always on, for our own mistakes only (a wrong shape, a NULL that cannot be). Never
+ * for file contents, settings or anything else from outside: those are Err values. No side
+ * effects in the condition. It is checked per op, not per element, so it costs nothing that can
+ * be measured. */
 #ifndef GPT_BASE_CHECK_H
 #define GPT_BASE_CHECK_H
 

@@ -1,9 +1,10 @@
 /* Errors as values, with the place they began and the calls they passed through.
  *
- * An Err is NULL when all is well, else a small heap object: a code, one message written where the
- * fault was found, and a trail of file:line. It is for the world's faults (a file, a setting, memory,
- * a peer); our own faults are ASSERTs (check.h). Whoever receives an Err owns it: pass it up with TRY,
- * or handle it and call err_free. Only launch/ turns one into an exit code. */
+ * An Err is NULL when all is well, else a small heap object: a code, one message written where
+ * the fault was found, and a trail of file:line. It is for the world's faults (a file, a
+ * setting, memory, a peer); our own faults are ASSERTs (check.h). Whoever receives an Err owns
+ * it: pass it up with TRY, or handle it and call err_free. Only launch/ turns one into an exit
+ * code. */
 #ifndef GPT_BASE_ERR_H
 #define GPT_BASE_ERR_H
 
@@ -36,7 +37,7 @@ typedef struct ErrInfo *Err;
 
 #define OK ((Err)0)
 
-/* A new error: FAIL(ERR_DATA, "%s: odd size %zu", path, bytes). Returns from the calling function. */
+/* Return a new error from the calling function: FAIL(ERR_DATA, "%s: odd size %zu", path, n). */
 #define FAIL(code, ...) return ERR_NEW(code, __VA_ARGS__)
 
 /* The same as a value, for functions that must release something first. */
@@ -70,13 +71,13 @@ Err err_trace(Err err, const char *file, int line);
 /* Put "prefix: " (formatted) before the message of `err` and return it. */
 Err err_prefix(Err err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Keep the first of two errors, free the other. Either may be OK. For clean-up that can fail too. */
+/* Keep the first of two errors, free the other; either may be OK. For clean-up that can fail. */
 Err err_first(Err first, Err second);
 
-ErrCode err_code(Err err);           /* ERR_NONE for OK */
-const char *err_message(Err err);    /* borrowed, valid until err_free; "" for OK */
+ErrCode err_code(Err err);                /* ERR_NONE for OK */
+const char *err_message(Err err);         /* borrowed, valid until err_free; "" for OK */
 void err_print_trail(Err err, FILE *out); /* "  at file:line" lines, innermost first */
-void err_free(Err err);              /* accepts OK */
+void err_free(Err err);                   /* accepts OK */
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
-/* Counter-based random numbers: Philox4x32-10. A value is a function of (seed, use, stream, index), so
- * there is no state to keep, to save or to share: any rank can compute any value, in any order.
- * Source: Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 (SC 2011). */
+/* Counter-based random numbers: Philox4x32-10. A value is a function of (seed, use, stream,
+ * index), so there is no state to keep, to save or to share: any rank can compute any value, in
+ * any order. Source: Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3
+ * (SC 2011). */
 #ifndef GPT_BASE_RNG_H
 #define GPT_BASE_RNG_H
 
@@ -10,9 +11,15 @@
 extern "C" {
 #endif
 
-/* Keeps the streams of different purposes apart under one seed. The numbers are part of what makes a
- * run repeatable: never change one. */
-typedef enum { RNG_INIT = 1, RNG_DATA = 2, RNG_DROPOUT = 3, RNG_SAMPLER = 4, RNG_SHUFFLE = 5 } RngUse;
+/* Keeps the streams of different purposes apart under one seed. The numbers are part of what
+ * makes a run repeatable: never change one. */
+typedef enum {
+    RNG_INIT = 1,
+    RNG_DATA = 2,
+    RNG_DROPOUT = 3,
+    RNG_SAMPLER = 4,
+    RNG_SHUFFLE = 5
+} RngUse;
 
 typedef struct {
     uint32_t word[4];

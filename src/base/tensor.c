@@ -129,8 +129,7 @@ uint16_t f16_from_f32(float value)
         memcpy(&bits, &shifted, sizeof bits);
         return (uint16_t)(sign | (bits - 0x3f000000u));
     }
-    magnitude +=
-        0xfffu + (magnitude >> 13 & 1); /* a carry may reach the exponent: that is infinity */
+    magnitude += 0xfffu + (magnitude >> 13 & 1); /* a carry past the exponent makes infinity */
     return (uint16_t)(sign | ((magnitude - 0x38000000u) >> 13));
 }
 

@@ -1,6 +1,6 @@
-/* Tensor: a borrowed, contiguous, row-major view of device or host memory. It owns nothing, has no
- * strides and knows no graph: it carries a pointer, a dtype and a shape, so that an op can be called
- * with few arguments and its front end (kernels/ops.c) can check shapes once. */
+/* Tensor: a borrowed, contiguous, row-major view of device or host memory. It owns nothing, has
+ * no strides and knows no graph: it carries a pointer, a dtype and a shape, so that an op can
+ * be called with few arguments and its front end (kernels/ops.c) can check shapes once. */
 #ifndef GPT_BASE_TENSOR_H
 #define GPT_BASE_TENSOR_H
 
@@ -23,8 +23,8 @@ typedef struct {
     int64_t dim[TENSOR_MAX_RANK]; /* unused trailing dimensions are 1 */
 } Tensor;
 
-size_t dtype_bytes(DType dtype);      /* bytes of one element */
-const char *dtype_name(DType dtype);  /* "float32", "bfloat16", ... as nanoGPT and torch spell them */
+size_t dtype_bytes(DType dtype);     /* of one element */
+const char *dtype_name(DType dtype); /* "float32", "bfloat16", ... as torch writes them */
 
 Tensor tensor_1d(void *data, DType dtype, int64_t n);
 Tensor tensor_2d(void *data, DType dtype, int64_t rows, int64_t cols);
@@ -47,7 +47,7 @@ Tensor tensor_as_2d(Tensor t, int64_t rows, int64_t cols);
 /* bf16 is the upper half of a float32; rounding is to nearest even, NaN stays NaN. */
 uint16_t bf16_from_f32(float value);
 float bf16_to_f32(uint16_t bits);
-/* IEEE binary16, the same rounding; past 65504 it becomes infinity, below 2^-24 zero. */
+/* IEEE binary16, the same rounding: from 65520 on infinity, up to 2^-25 zero. */
 uint16_t f16_from_f32(float value);
 float f16_to_f32(uint16_t bits);
 

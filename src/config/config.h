@@ -1,6 +1,6 @@
 /* Config: every setting of a run, from an INI file and --key=value arguments.
  *
- * One table (config.c, FIELDS) generates parsing, defaults, bounds, --help, the echo of the
+ * One table (field.c, FIELDS) generates parsing, defaults, bounds, --help, the echo of the
  * resolved settings and the copy in each checkpoint. Key names are nanoGPT's where it has them and
  * are unique over sections, so --key=value needs no section; sections are for readers. A setting
  * whose feature is not built yet is parsed, bounded and refused by name: never ignored. */
@@ -19,8 +19,8 @@ extern "C" {
 
 enum { CONFIG_TEXT_BYTES = 1024 };
 
-/* "auto" in a numeric setting: somebody who knows more decides (the planner, the data, the device).
- */
+/* "auto" in a numeric setting: somebody who knows more decides (the planner, the data, the
+ * device). */
 #define CONFIG_AUTO INT64_MIN
 
 typedef enum { CONFIG_GELU_TANH, CONFIG_GELU_ERF } ConfigGelu;
@@ -128,8 +128,7 @@ typedef struct {
     SystemConfig system;
     MemoryConfig memory;
     FaultConfig fault;
-    char notice[CONFIG_TEXT_BYTES]; /* nanoGPT keys accepted and without meaning here; "" when none
-                                     */
+    char notice[CONFIG_TEXT_BYTES]; /* nanoGPT keys without meaning here, in a line; or "" */
 } Config;
 
 void config_defaults(Config *cfg);
@@ -140,8 +139,8 @@ void config_defaults(Config *cfg);
  * wrong, the nearest known key or the bounds, and what to do. Reads one file; not collective. */
 Err config_load(Config *cfg, const char *path, int32_t n_overrides, char *const override[]);
 
-/* Set one key as an override would, without the checks between settings. `where` names the place.
- */
+/* Set one key as an override would, without the checks between settings. `where` names the
+ * place. */
 Err config_set(Config *cfg, const char *where, const char *key, const char *value);
 
 /* The checks between settings (divisibility, order of bounds, features not built yet). */

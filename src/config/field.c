@@ -38,8 +38,9 @@
 #define TEXT(section, key, def, help)                                                              \
     {MEMBER(TEXT, section, key), def, 0, 0, false, "", "", "", help}
 
-/* One row for every setting: parsing, defaults, bounds, --help, the echo and the copy in each checkpoint
- * all come from here. Rows of one section stand together, in the order users read them. */
+/* One row for every setting: parsing, defaults, bounds, --help, the echo and the copy in each
+ * checkpoint all come from here. Rows of one section stand together, in the order users read
+ * them. */
 static const Field FIELDS[] = {
     COUNT(model, n_layer, "12", 1, 1000, "", "transformer blocks"),
     COUNT(model, n_head, "12", 1, 1000, "", "attention heads; divides n_embd"),
@@ -50,7 +51,8 @@ static const Field FIELDS[] = {
     CHOICE(model, gelu, "tanh", " tanh erf ", "", "tanh as OpenAI's GPT-2, erf as nanoGPT"),
     COUNT(model, vocab_size, "auto", 1, 1 << 20, "", "auto: from the data's meta.json, else 50257"),
     TEXT(model, init_from, "scratch",
-         "scratch, resume (newest checkpoint in out_dir), auto (resume, else scratch), or a directory"),
+         "scratch, resume (newest checkpoint in out_dir), auto (resume, else scratch), or "
+         "a directory"),
 
     TEXT(data, dataset, "openwebtext", "a name under data_dir, or a path: directory, file or glob"),
     TEXT(data, data_dir, "data", "where datasets are looked for"),
@@ -58,7 +60,8 @@ static const Field FIELDS[] = {
            "random: crops as nanoGPT takes them; shuffled: each window once per epoch"),
 
     COUNT(batch, batch_size, "12", 1, 65536, "sequences",
-          "a step trains gradient_accumulation_steps * batch_size sequences, on any number of ranks"),
+          "a step trains gradient_accumulation_steps * batch_size sequences, on any number of "
+          "ranks"),
     COUNT(batch, gradient_accumulation_steps, "40", 1, 1 << 20, "", "total over all ranks"),
     COUNT(batch, micro_batch, "auto", 1, 65536, "sequences",
           "what a rank runs at once; changes memory and speed, not the result; auto: what fits"),

@@ -50,17 +50,16 @@ bool field_is_ignored(const char *key);
 const char *field_nearest_key(const char *key);
 
 /* Read `value` (without blanks and quotes around it, without control characters) into the field's
- * member. ERR_USAGE with
- * "<where>key = value is
- * ...; use ...": `where` ends in ": " or is "". On error cfg is unchanged. */
+ * member. ERR_USAGE with "<where>key = value is ...; use ...": `where` ends in ": " or is "". On
+ * error cfg is unchanged. */
 Err field_read(const Field *f, Config *cfg, const char *where, const char *value);
 
 /* out (FIELD_VALUE_BYTES) = the value as field_read takes it; a text is quoted where an INI file
  * needs it. */
 void field_print(const Field *f, const Config *cfg, char *out);
 
-/* out (FIELD_RANGE_BYTES) = what the field accepts: "1 to 1000", "0 or more, below 1", "tanh, erf".
- */
+/* out (FIELD_RANGE_BYTES) = what the field accepts: "1 to 1000", "0 or more, below 1", "tanh,
+ * erf". */
 void field_range(const Field *f, char *out);
 
 /* The value is one whose feature comes later. */

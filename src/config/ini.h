@@ -5,10 +5,9 @@
  *     out_dir = 'runs/a #1'      ; quotes protect blanks, '#' and ';'
  *
  * Our own reader, because libinih does not hand line numbers to its callback, cuts lines at 200
- * bytes, knows no
- * '#' after a value and passes duplicate keys through; a message without a line number is what
- * users of config files complain about. Values are raw text: what they mean is config.c's business.
- */
+ * bytes, knows no '#' after a value and passes duplicate keys through; a message without a line
+ * number is what users of config files complain about. Values are raw text: what they mean is
+ * config.c's business. */
 #ifndef GPT_CONFIG_INI_H
 #define GPT_CONFIG_INI_H
 

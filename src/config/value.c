@@ -123,7 +123,7 @@ bool value_read_count(const char *text, int64_t *out)
     if (!read_product(text, count_suffix, &value) || fabs(value) > 0x1p53)
         return false;
     if (fabs(value - rint(value)) > 4 * DBL_EPSILON * fabs(value))
-        return false; /* a fraction, and more than 1.1M loses by rounding */
+        return false; /* a fraction; the slack is for products such as 1.1M, a bit off in binary */
     *out = (int64_t)rint(value);
     return true;
 }

@@ -18,8 +18,8 @@ typedef struct {
 
 /* true True yes on 1, false False no off 0; capitals do not matter. */
 bool value_read_bool(const char *text, bool *out);
-/* A whole number with k, M, G or T = 1000, 10^6, 10^9, 10^12: "64M" is 64,000,000, "1.5k" is 1500.
- */
+/* A whole number with k, M, G or T = 1000, 10^6, 10^9, 10^12: "64M" is 64,000,000, "1.5k" is
+ * 1500. */
 bool value_read_count(const char *text, int64_t *out);
 /* A finite decimal number: "6e-4". */
 bool value_read_real(const char *text, double *out);

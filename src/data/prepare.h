@@ -23,8 +23,8 @@ typedef struct {
 } PrepareArgs;
 
 typedef struct {
-    int64_t n_bytes, n_chars; /* of the text; n_chars is what it has in tokens */
-    int64_t n_train, n_val;   /* tokens */
+    int64_t n_bytes, n_chars; /* of the text; a "char" is what becomes a token */
+    int64_t n_train, n_val;   /* tokens: n_chars, divided */
     Tokenizer tokenizer;      /* owned by whoever called: tokenizer_free */
 } PrepareResult;
 

@@ -408,9 +408,8 @@ static Err no_split(const char *spec, const char *split, bool nanogpt)
              "%s: there is no %s in it: make both files with \"gpt_prepare --out=%s TEXT\"", spec,
              wanted, spec);
     FAIL(ERR_MISSING,
-         "%s: no %s among the files it names: dataset should be a directory with files to train "
-         "and to "
-         "validate, or a pattern that matches both",
+         "%s: no %s among the files it names: dataset should be a directory with files to "
+         "train and to validate, or a pattern that matches both",
          spec, wanted);
 }
 
@@ -461,9 +460,8 @@ static Err find_vocabulary(Dataset *set, const Config *cfg)
     set->meta_path[0] = '\0';
     if (given == CONFIG_AUTO && path_exists(pickle))
         FAIL(ERR_USAGE,
-             "%s is a Python pickle and is not read: set vocab_size (65 for shakespeare_char), or "
-             "make "
-             "the files again with gpt_prepare",
+             "%s is a Python pickle and is not read: set vocab_size (65 for shakespeare_char), "
+             "or make the files again with gpt_prepare",
              pickle);
     return OK;
 }

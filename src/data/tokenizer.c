@@ -74,11 +74,10 @@ static int32_t utf8_encode(uint32_t c, char *out)
 
 static Err not_utf8(const char *text, size_t at)
 {
-    return ERR_NEW(
-        ERR_DATA,
-        "byte %zu (0x%02X) is not valid UTF-8: convert the text (iconv -t UTF-8), or use "
-        "the byte tokenizer",
-        at, (uint8_t)text[at]);
+    return ERR_NEW(ERR_DATA,
+                   "byte %zu (0x%02X) is not valid UTF-8: convert the text (iconv -t UTF-8), or "
+                   "use the byte tokenizer",
+                   at, (uint8_t)text[at]);
 }
 
 /* ---- building ---------------------------------------------------------------------------- */
@@ -294,8 +293,11 @@ static Err check_envelope(json_t *root)
         FAIL(ERR_DATA, "\"version\" should be %d", META_VERSION);
     const char *key;
     json_t *value;
-    json_object_foreach(root, key, value) if (!in_list(KEYS, key))
-        FAIL(ERR_DATA, "unknown key \"%.40s\"", key);
+    json_object_foreach(root, key, value)
+    {
+        if (!in_list(KEYS, key))
+            FAIL(ERR_DATA, "unknown key \"%.40s\"", key);
+    }
     return OK;
 }
 

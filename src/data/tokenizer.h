@@ -26,8 +26,8 @@ typedef struct {
     TokenizerKind kind;
     int32_t vocab_size;
     uint32_t *code_point; /* char: [vocab_size], ascending; owned */
-    uint16_t
-        *id_of; /* char: [last code point + 1]; code_point[id_of[c]] == c when c is known; owned */
+    uint16_t *id_of;      /* char: [last code point + 1]; owned. c is known when
+                             code_point[id_of[c]] == c */
 } Tokenizer;
 
 /* From the code points present in text (UTF-8). ERR_DATA for no text, invalid UTF-8 (byte offset)

@@ -1,8 +1,9 @@
 /* GPT2: the model as views into flat memory, and its forward and backward passes.
  *
- * forward.c reads like the paper, backward.c is its mirror; both are written once for every device. The
- * model knows no rank. Memory comes from gpt2_layout: run on a measuring arena it is the plan, run on real
- * memory it carves (base/arena.h). Nothing here allocates device memory. */
+ * forward.c reads like the paper, backward.c is its mirror; both are written once for every
+ * device. The model knows no rank. Memory comes from gpt2_layout: run on a measuring arena it
+ * is the plan, run on real memory it carves (base/arena.h). Nothing here allocates device
+ * memory. */
 #ifndef GPT_MODEL_GPT2_H
 #define GPT_MODEL_GPT2_H
 
@@ -13,7 +14,7 @@
 extern "C" {
 #endif
 
-/* What is kept from forward for backward, per layer; the rest is recomputed. Results are the same bits. */
+/* What is kept from forward for backward; the rest is recomputed. Results are the same bits. */
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_GELU_LN } Recompute;
 
 /* How much a GPT2 is built for. */
@@ -42,10 +43,10 @@ typedef struct {
     GptDims dims;
     GptShape shape;
     const Layout *layout; /* borrowed */
-    Tensor params;        /* (layout->count) shape.dtype */
-    Tensor grads;         /* (layout->count) f32; none when not training */
+    Tensor params;          /* (layout->count) shape.dtype */
+    Tensor grads;           /* (layout->count) f32; none when not training */
     GptTensors param, grad; /* views into the two */
-    Tensor loss_total;    /* (1) f64, accumulated by gpt2_loss and gpt2_backward; the caller zeroes it */
+    Tensor loss_total;      /* (1) f64, += by gpt2_loss and gpt2_backward; the caller zeroes it */
     GptActs *acts;
 } GPT2;
 
@@ -60,12 +61,14 @@ typedef struct {
 /* Host-side tables only (malloc); gpt2_close frees them. `layout` must outlive the model. */
 Err gpt2_open(GPT2 *m, const GptDims *dims, const GptShape *shape, const Layout *layout);
 void gpt2_close(GPT2 *m);
-/* Lay out parameters, gradients, activations, head and scratch. May be called again on another arena. */
+/* Lay out parameters, gradients, activations, head and scratch. May be called again, on another
+ * arena. */
 void gpt2_layout(GPT2 *m, Arena *arena);
 
-/* nanoGPT's initial parameters: N(0, 0.02), c_proj weights N(0, 0.02 / sqrt(2 L)), biases 0, LayerNorm 1 and 0;
- * padded rows 0. A function of (seed, tensor, element) only: the same for every world and device.
- * Values of tensor `index` in float32, count = param_count; for the optimizer's master copy too. */
+/* nanoGPT's initial parameters: N(0, 0.02), c_proj weights N(0, 0.02 / sqrt(2 L)), biases 0,
+ * LayerNorm 1 and 0; padded rows 0. A function of (seed, tensor, element) only: the same for
+ * every world and device. Values of tensor `index` in float32, count = param_count; for the
+ * optimizer's master copy too. */
 void gpt2_init_tensor(const GptDims *dims, const Param *p, int32_t index, uint64_t seed,
                       float *values);
 /* Fill m->params so, through a host buffer of the largest tensor. ERR_SYSTEM. */
@@ -76,14 +79,16 @@ void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch);
 /* After forward: loss_total += scale * sum of the losses. No gradients. */
 void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale);
 
-/* bucket's gradients are final (all work queued); called once per bucket in each backward, wpe and wte last. */
+/* bucket's gradients are final (all work queued). Called once per bucket in each backward, wpe's
+ * and wte's last. */
 typedef void GradReadyFn(void *arg, int32_t bucket);
-/* After forward: loss_total += scale * sum of the losses, and m->grads += the gradient of that. scale is
- * 1 / (tokens of the whole step), never a mean of means. ready may be NULL. */
+/* After forward: loss_total += scale * sum of the losses, and m->grads += the gradient of that.
+ * scale is 1 / (tokens of the whole step), never a mean of means. ready may be NULL. */
 void gpt2_backward(GPT2 *m, Device *dev, const GptBatch *batch, double scale, GradReadyFn *ready,
                    void *arg);
 
-/* After forward: logits of one row (b, t) in float32 to host memory (vocab_size). For sampling. Waits. */
+/* After forward: logits (vocab_size) of row (b, t), in float32 in host memory. For sampling.
+ * Waits. */
 Err gpt2_logits(GPT2 *m, Device *dev, const GptBatch *batch, int64_t b, int64_t t, float *logits);
 
 #ifdef __cplusplus

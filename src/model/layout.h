@@ -1,11 +1,13 @@
-/* Layout: which parameter tensors a GPT-2 has, what they are called, and where they lie in the flat vectors.
+/* Layout: which parameter tensors a GPT-2 has, what they are called, and where they lie in the
+ * flat vectors.
  *
- * One flat vector per role (parameters, gradients) holds all tensors in forward order: wte, wpe, h.0 ... h.L-1,
- * ln_f. Names and shapes are Hugging Face's (linear weights are (in, out)), so a checkpoint needs no
- * transposing. Each tensor starts at a multiple of 64 elements. A bucket is a run of whole tensors, the
- * unit of communication: at least bucket_elements long, padded to a multiple of pad_elements. wte and wpe are
- * buckets of their own, for their gradients are final last (wte is tied to the head). Padding is zero for
- * ever and counts in no norm and in no file. */
+ * One flat vector per role (parameters, gradients) holds all tensors in forward order: wte,
+ * wpe, h.0 ... h.L-1, ln_f. Names and shapes are Hugging Face's (linear weights are (in, out)),
+ * so a checkpoint needs no transposing. Each tensor starts at a multiple of 64 elements. A
+ * bucket is a run of whole tensors, the unit of communication: at least bucket_elements long,
+ * padded to a multiple of pad_elements. wte and wpe are buckets of their own, for their
+ * gradients are final last (wte is tied to the head). Padding is zero for ever and counts in no
+ * norm and in no file. */
 #ifndef GPT_MODEL_LAYOUT_H
 #define GPT_MODEL_LAYOUT_H
 
@@ -75,19 +77,20 @@ typedef struct {
     int64_t count;  /* elements of a flat vector, padding included */
 } Layout;
 
-/* pad_elements: lcm(world, 128), so that every bucket cuts evenly over ranks. Allocates two small tables
- * (host memory); layout_free releases them. */
+/* pad_elements: lcm(world, 128), so that every bucket cuts evenly over ranks. Allocates two
+ * small tables (host memory); layout_free releases them. */
 Err layout_make(Layout *layout, const GptDims *dims, int64_t bucket_elements, int64_t pad_elements);
 void layout_free(Layout *layout);
 
 int64_t param_count(const Param *p);      /* elements in memory */
 int64_t param_file_count(const Param *p); /* elements in a checkpoint */
-const Param *layout_find(const Layout *layout, ParamKind kind, int32_t layer); /* NULL: no such tensor (bias off) */
+/* NULL: no such tensor (bias off). */
+const Param *layout_find(const Layout *layout, ParamKind kind, int32_t layer);
 
 /* The parameters the world counts: no padding; nanoGPT's printed number leaves out wpe. */
 int64_t gpt_param_count(const GptDims *dims, bool with_wpe);
 
-/* FLOP per token of one training step: 6 N + 6 L C T (causal attention), N without wpe. DESIGN section 12. */
+/* FLOP per token of one training step: 6 N + 6 L C T (causal attention), N without wpe. */
 double gpt_flop_per_token(const GptDims *dims);
 
 #ifdef __cplusplus
