@@ -235,6 +235,23 @@ static void large_scores_are_stable(void **state)
     check_backward(fx, &a, 1);
 }
 
+/* A run that diverges must be seen: nothing may turn what is not a number into one. */
+static void a_nan_reaches_every_row_that_sees_it(void **state)
+{
+    OpFixture *fx = *state;
+    Attention a = attention_make(fx, (OracleAttention){1, 65, 2, 20}, 0);
+    a.qkv.ref[30 * 120 + 40] = NAN; /* token 30, k of head 0 */
+    twin_push(fx, a.qkv);
+    both_call(&fx->dev, &a);
+    double *out = twin_pull(fx, a.out), *dqkv = twin_pull(fx, a.dqkv);
+    for (int64_t r = 0; r < 65; r++) {
+        assert_true(isfinite(out[r * 40 + 20])); /* head 1 */
+        assert_int_equal(isfinite(out[r * 40]) != 0, r < 30);
+        if (r >= 30)
+            assert_false(isfinite(dqkv[r * 120])); /* q of head 0 */
+    }
+}
+
 static void backward_is_the_slope_of_forward(void **state)
 {
     OpFixture *fx = *state;
@@ -280,6 +297,7 @@ int main(void)
         OP_TEST(a_row_sees_nothing_after_itself),
         OP_TEST(the_mask_does_not_depend_on_the_micro_batch),
         OP_TEST(large_scores_are_stable),
+        OP_TEST(a_nan_reaches_every_row_that_sees_it),
         OP_TEST(backward_is_the_slope_of_forward),
         OP_TEST(a_larger_workspace_than_needed_changes_nothing),
         OP_TEST(it_repeats_bit_for_bit),
