@@ -64,7 +64,7 @@ void device_free(Device *dev, void *memory);
 void device_set_workspace(Device *dev, Tensor bytes);
 
 void device_zero(Device *dev, Tensor t);
-/* Same dtype and count, same device. */
+/* Same dtype and count, same device; the two do not overlap. */
 void device_copy(Device *dev, Tensor dst, Tensor src);
 /* Host memory to device, queued; host must stay until device_sync. */
 void device_upload(Device *dev, Tensor dst, const void *host);

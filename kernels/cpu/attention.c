@@ -6,10 +6,12 @@
  * remains of the upper triangle p is set to 0. Queries, keys and channels are padded with zeros to
  * whole tiles, so any head size and any T will do.
  *
- * Forward, for each block of queries, over the blocks of keys: (1) scores, (2) running maximum,
- * exp, sums, (3) dropout, (4) out += p v; at the end (5) division by the sums. Backward, for each
- * block of queries, over the blocks of keys: (1) scores and dp = v dout^T, (2) dropout's mask, (3)
- * p from lse, ds = p (dp - delta), (4) dv += p dout, dk += ds q, dq += ds k. */
+ * Forward, for each block of queries, over the blocks of keys:
+ *   1. scores    2. running maximum, exp, sums    3. dropout    4. out += p v
+ * and at the end division by the sums. Backward, for each block of queries, over the blocks of
+ * keys:
+ *   1. scores, dp = v dout^T    2. dropout on dp    3. p from lse, ds = p (dp - delta)
+ *   4. dq += ds k, dk += ds q, dv += p dout */
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/mask.h"
 #include "kernels/cpu/tile.h"
@@ -68,21 +70,21 @@ static float *take(float **next, int64_t n)
 static Scratch scratch_carve(float *base, int64_t T, int64_t D)
 {
     int64_t P = tile_round(D, VEC_LANES), all = tile_round(T, TILE_ROWS) * P;
-    return (Scratch){
-        .k = take(&base, all),
-        .v = take(&base, all),
-        .dk = take(&base, all),
-        .dv = take(&base, all),
-        .q = take(&base, BLOCK * P),
-        .dout = take(&base, BLOCK * P),
-        .sum = take(&base, BLOCK * P),
-        .q_columns = take(&base, BLOCK * P),
-        .dout_columns = take(&base, BLOCK * P),
-        .score = take(&base, BLOCK * BLOCK),
-        .dscore = take(&base, BLOCK * BLOCK),
-        .mask = take(&base, BLOCK * BLOCK),
-        .mask_rows = take(&base, BLOCK * tile_round(T, BLOCK)),
-    };
+    Scratch s;
+    s.k = take(&base, all);
+    s.v = take(&base, all);
+    s.dk = take(&base, all);
+    s.dv = take(&base, all);
+    s.q = take(&base, BLOCK * P);
+    s.dout = take(&base, BLOCK * P);
+    s.sum = take(&base, BLOCK * P);
+    s.q_columns = take(&base, BLOCK * P);
+    s.dout_columns = take(&base, BLOCK * P);
+    s.score = take(&base, BLOCK * BLOCK);
+    s.dscore = take(&base, BLOCK * BLOCK);
+    s.mask = take(&base, BLOCK * BLOCK);
+    s.mask_rows = take(&base, BLOCK * tile_round(T, BLOCK));
+    return s;
 }
 
 size_t cpu_attention_scratch_bytes(int32_t n_threads, const OpLimits *limits)

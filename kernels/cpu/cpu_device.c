@@ -3,6 +3,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/host.h"
+#include "kernels/cpu/parallel.h"
 #include "kernels/ops_table.h"
 
 #include <omp.h>
@@ -83,16 +84,27 @@ static void cpu_free(Device *dev, void *memory)
     free(memory);
 }
 
+/* All threads share the work: one alone does not reach the memory's bandwidth. */
+enum { PART_BYTES = 1 << 16 };
+
 static void cpu_zero(Device *dev, Tensor t)
 {
-    (void)dev;
-    memset(t.data, 0, tensor_bytes(t));
+    int64_t n_bytes = (int64_t)tensor_bytes(t);
+#pragma omp parallel for schedule(static) num_threads(dev->n_threads)
+    for (int32_t part = 0; part < dev->n_threads; part++) {
+        Span s = cpu_span(n_bytes, dev->n_threads, part, PART_BYTES);
+        memset((char *)t.data + s.begin, 0, (size_t)(s.end - s.begin));
+    }
 }
 
 static void cpu_copy(Device *dev, Tensor dst, Tensor src)
 {
-    (void)dev;
-    memmove(dst.data, src.data, tensor_bytes(src));
+    int64_t n_bytes = (int64_t)tensor_bytes(src);
+#pragma omp parallel for schedule(static) num_threads(dev->n_threads)
+    for (int32_t part = 0; part < dev->n_threads; part++) {
+        Span s = cpu_span(n_bytes, dev->n_threads, part, PART_BYTES);
+        memcpy((char *)dst.data + s.begin, (char *)src.data + s.begin, (size_t)(s.end - s.begin));
+    }
 }
 
 static void cpu_upload(Device *dev, Tensor dst, const void *host)
