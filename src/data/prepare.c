@@ -179,15 +179,18 @@ static Err split(const Preparation *p, PrepareResult *result)
     return OK;
 }
 
-/* Up to `capacity` tokens of the text from byte *at on, as token files hold them. */
-static Err write_chunk(const Preparation *p, const Tokenizer *t, size_t *at, int64_t capacity,
+/* n_tokens tokens of the text from byte *at on, as token files hold them. */
+static Err write_chunk(const Preparation *p, const Tokenizer *t, size_t *at, int64_t n_tokens,
                        FileWriter *out)
 {
     int32_t id[CHUNK_TOKENS];
     uint16_t token[CHUNK_TOKENS];
     int64_t n;
-    TRY(tokenizer_encode_part(t, (const char *)p->text.data, p->text.n_bytes, at, id, capacity,
+    TRY(tokenizer_encode_part(t, (const char *)p->text.data, p->text.n_bytes, at, id, n_tokens,
                               &n));
+    if (n != n_tokens)
+        FAIL(ERR_DATA, "%s: changed while it was read: run again when it is complete",
+             input_name(p->args));
     for (int64_t i = 0; i < n; i++)
         token[i] = (uint16_t)id[i];
     return file_write(out, token, (size_t)n * sizeof *token);

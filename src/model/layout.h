@@ -77,8 +77,9 @@ typedef struct {
     int64_t count;  /* elements of a flat vector, padding included */
 } Layout;
 
-/* pad_elements: lcm(world, 128), so that every bucket cuts evenly over ranks. Allocates two
- * small tables (host memory); layout_free releases them. */
+/* pad_elements: what every bucket is padded to a multiple of, so that it cuts evenly over ranks
+ * (optim/shard.h, shard_pad_elements). Allocates two small tables (host memory); layout_free
+ * releases them. */
 Err layout_make(Layout *layout, const GptDims *dims, int64_t bucket_elements, int64_t pad_elements);
 void layout_free(Layout *layout);
 

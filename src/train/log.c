@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -15,10 +16,19 @@ enum { METRICS_MAX_BYTES = 1 << 30, NUMBER_BYTES = 32 };
 
 /* ---- life -------------------------------------------------------------------------------- */
 
+/* Is standard output a window somebody looks at? mpirun gives rank 0 a pseudo-terminal even when
+ * its own output goes to a file, but one without a width. */
+static bool is_window(void)
+{
+    struct winsize size;
+    return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
+           size.ws_col > 0;
+}
+
 void log_init(Log *log, bool is_rank0)
 {
     *log = (Log){.console = is_rank0 ? stdout : NULL};
-    log->is_terminal = is_rank0 && isatty(STDOUT_FILENO);
+    log->is_terminal = is_rank0 && is_window();
 }
 
 /* Length of the part of `text` to keep: whole lines, as log_step and log_eval write them, before
