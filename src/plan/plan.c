@@ -131,10 +131,12 @@ static bool fits(const Plan *plan)
 
 /* ---- choosing ---------------------------------------------------------------------------- */
 
-/* Tokens beyond which a larger micro-batch no longer buys speed, only memory. */
+/* Tokens beyond which a larger micro-batch no longer buys speed, only memory. On the CPU a step of
+ * 8192 tokens at 384 channels took the same time in micro-batches of 1024 to 2048 tokens, a little
+ * more in smaller and in larger ones. */
 static int64_t micro_batch_token_cap(DeviceKind device)
 {
-    return device == DEVICE_CPU ? 4096 : 32768;
+    return device == DEVICE_CPU ? 2048 : 32768;
 }
 
 /* Rows of logits at once, when left to us: enough for an efficient matrix product, never (B*T, V).

@@ -1,5 +1,5 @@
 # Shared by the scripts of this folder: a scratch folder, a small text, and ways to run and to complain.
-# Sets: bin, tools (programs), work (scratch, removed at the end), tiny (settings of a small model).
+# Sets: bin, tools (programs), work (scratch, removed at the end), max_ranks, tiny (settings of a small model).
 set -uo pipefail
 bin=$GPT_BIN
 tools=$GPT_TOOLS
@@ -7,6 +7,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/gpt_e2e_XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 failures=0
+max_ranks=${GPT_MAX_RANKS:-4} # fewer for slow builds (sanitizers)
 export OMP_NUM_THREADS=1
 
 fail() {
