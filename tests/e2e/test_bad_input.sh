@@ -4,6 +4,7 @@
 # take one path, a few on two.
 source "$(dirname "$0")/lib.sh"
 prepare_data 300
+export OMPI_MCA_odls_base_sigkill_timeout=0 # else mpirun waits a second after each refusal
 mistakes=0
 
 # What there is, by name and content: before and after must be the same.

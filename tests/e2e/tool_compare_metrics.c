@@ -1,37 +1,56 @@
-/* tool_compare_metrics A.jsonl B.jsonl TOLERANCE: the losses of two runs, line by line. Prints the
- * largest relative difference; fails when it is past the tolerance or when the two have not the
- * same steps. */
+/* tool_compare_metrics A.jsonl B.jsonl TOLERANCE: the losses of two runs, of steps and of
+ * evaluations, line by line. Prints the largest relative difference; fails when it is past the
+ * tolerance or when the two have not the same lines. */
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include <jansson.h>
 
+enum { N_LOSSES = 3 };
+static const char *const LOSSES[N_LOSSES] = {"loss", "train_loss", "val_loss"};
+
 typedef struct {
     json_int_t iter;
-    double loss;
-} Step;
+    double loss[N_LOSSES]; /* NaN: null; 0: the line has none of this name */
+} Line;
 
-/* The next line with a loss; false at the end of the file. Evaluations are passed over. */
-static int next_step(FILE *in, Step *step)
+static double number_of(const json_t *value)
 {
-    char line[4096];
-    while (fgets(line, sizeof line, in)) {
-        json_t *object = json_loads(line, 0, NULL);
-        json_t *loss = json_object_get(object, "loss");
-        if (!object) {
-            fprintf(stderr, "not JSON: %s", line);
-            exit(1);
-        }
-        int found = loss != NULL;
-        step->iter = json_integer_value(json_object_get(object, "iter"));
-        step->loss = json_is_number(loss) ? json_number_value(loss) : NAN;
-        json_decref(object);
-        if (found)
-            return 1;
+    if (!value)
+        return 0;
+    return json_is_number(value) ? json_number_value(value) : NAN;
+}
+
+/* false at the end of the file. */
+static bool next_line(FILE *in, Line *line)
+{
+    char text[4096];
+    if (!fgets(text, sizeof text, in))
+        return false;
+    json_t *object = json_loads(text, 0, NULL);
+    if (!object) {
+        fprintf(stderr, "not JSON: %s", text);
+        exit(1);
     }
-    return 0;
+    line->iter = json_integer_value(json_object_get(object, "iter"));
+    for (int i = 0; i < N_LOSSES; i++)
+        line->loss[i] = number_of(json_object_get(object, LOSSES[i]));
+    json_decref(object);
+    return true;
+}
+
+/* The largest relative difference; NaN when either has one. */
+static double difference(const Line *a, const Line *b)
+{
+    double worst = 0;
+    for (int i = 0; i < N_LOSSES; i++) {
+        double d = a->loss[i] == b->loss[i] ? 0 : fabs(a->loss[i] - b->loss[i]) / fabs(b->loss[i]);
+        worst = d <= worst ? worst : d;
+    }
+    return worst;
 }
 
 static FILE *open_or_exit(const char *path)
@@ -52,21 +71,21 @@ int main(int argc, char **argv)
     }
     FILE *a = open_or_exit(argv[1]), *b = open_or_exit(argv[2]);
     double tolerance = strtod(argv[3], NULL), worst = 0;
-    int n = 0, more_a, more_b;
-    Step x = {0}, y = {0};
+    int n = 0;
+    bool more_a, more_b;
+    Line x = {0}, y = {0};
     for (;; n++) {
-        more_a = next_step(a, &x);
-        more_b = next_step(b, &y);
+        more_a = next_line(a, &x);
+        more_b = next_line(b, &y);
         if (!more_a || !more_b || x.iter != y.iter)
             break;
-        double difference = fabs(x.loss - y.loss) / fabs(y.loss);
-        if (!(difference <= worst)) /* NaN is the worst of all */
-            worst = difference;
+        double d = difference(&x, &y);
+        worst = d <= worst ? worst : d;
     }
     fclose(a);
     fclose(b);
-    printf("%d steps, largest relative difference of the loss %.3g\n", n, worst);
+    printf("%d lines, largest relative difference of a loss %.3g\n", n, worst);
     if (more_a || more_b)
-        printf("the runs do not have the same steps\n");
+        printf("the runs do not have the same lines\n");
     return !(n > 0 && !more_a && !more_b && worst <= tolerance);
 }

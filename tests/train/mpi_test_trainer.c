@@ -1,0 +1,205 @@
+/* What happens to one rank happens to all: faults, signals and bad numbers are agreed upon, and
+ * nobody waits for ever. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/mpi_main.h"
+#include "tests/support/temp.h"
+#include "train/eval.h"
+
+enum { VOCAB = 17, N_TOKENS = 3000, STEP_SEQUENCES = 24 }; /* divides over 1, 2, 3 and 4 ranks */
+
+typedef struct {
+    MpiTest *mpi;
+    Temp temp; /* of rank 0; the others know its name */
+    Config cfg;
+    Trainer trainer;
+    int stop; /* what launch/ would set */
+} Run;
+
+static void set(Run *run, const char *key, const char *value)
+{
+    check_no_err(config_set(&run->cfg, "test", key, value));
+}
+
+static void write_tokens(Temp *temp, const char *name)
+{
+    uint16_t tokens[N_TOKENS];
+    for (int32_t i = 0; i < N_TOKENS; i++)
+        tokens[i] = (uint16_t)(i % 7 == 3 ? (i * i) % VOCAB : i % VOCAB);
+    temp_write(temp, name, tokens, sizeof tokens);
+}
+
+static void open_run(Run *run, MpiTest *mpi)
+{
+    static const char *const settings[][2] = {
+        {"n_layer", "2"},
+        {"n_head", "2"},
+        {"n_embd", "16"},
+        {"block_size", "8"},
+        {"vocab_size", "17"},
+        {"batch_size", "4"},
+        {"learning_rate", "1e-2"},
+        {"warmup_iters", "2"},
+        {"max_iters", "6"},
+        {"eval_iters", "3"},
+        {"gradient_accumulation_steps", "6"},
+    };
+    *run = (Run){.mpi = mpi};
+    if (mpi->comm.rank == 0) {
+        temp_make(&run->temp);
+        write_tokens(&run->temp, "train.bin");
+        write_tokens(&run->temp, "val.bin");
+    }
+    check_no_err(comm_broadcast_bytes(&mpi->comm, run->temp.dir, sizeof run->temp.dir, 0));
+    config_defaults(&run->cfg);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
+        set(run, settings[i][0], settings[i][1]);
+    set(run, "dataset", run->temp.dir);
+    set(run, "out_dir", temp_path(&run->temp, "out"));
+}
+
+static Err start(Run *run)
+{
+    return trainer_open(&run->trainer, &run->cfg, &run->mpi->comm, &run->mpi->dev, &run->stop);
+}
+
+static void close_run(Run *run)
+{
+    trainer_close(&run->trainer);
+    check_no_err(comm_barrier(&run->mpi->comm));
+    if (run->mpi->comm.rank == 0)
+        temp_remove(&run->temp);
+}
+
+static bool is_last_rank(const Run *run)
+{
+    return run->mpi->comm.rank == run->mpi->comm.world - 1;
+}
+
+/* ---- faults ---------------------------------------------------------------------------------- */
+
+static void test_data_that_one_rank_cannot_find_stops_all(void **state)
+{
+    Run run;
+    open_run(&run, *state);
+    if (is_last_rank(&run))
+        set(&run, "dataset", "/nowhere/at/all");
+    check_err(start(&run), ERR_MISSING, "/nowhere/at/all");
+    close_run(&run);
+}
+
+static void test_a_bad_token_on_one_rank_in_mid_run_stops_all(void **state)
+{
+    Run run;
+    StepRecord record;
+    open_run(&run, *state);
+    check_no_err(start(&run));
+    check_no_err(trainer_step(&run.trainer, &record));
+    if (is_last_rank(&run))
+        run.trainer.train_loader.vocab_size = 1;
+    check_err(trainer_step(&run.trainer, &record), ERR_DATA, "train.bin");
+    close_run(&run);
+}
+
+static void test_a_bad_token_on_one_rank_in_evaluation_stops_all(void **state)
+{
+    Run run;
+    double loss;
+    open_run(&run, *state);
+    check_no_err(start(&run));
+    if (is_last_rank(&run))
+        run.trainer.val_loader.vocab_size = 1;
+    check_err(eval_loss(&run.trainer, &run.trainer.val_loader, &loss), ERR_DATA, "val.bin");
+    close_run(&run);
+}
+
+/* ---- numbers --------------------------------------------------------------------------------- */
+
+static void test_a_loss_that_is_not_finite_on_one_rank_skips_the_update_on_all(void **state)
+{
+    Run run;
+    StepRecord record;
+    float nan = NAN;
+    open_run(&run, *state);
+    check_no_err(start(&run));
+    Tensor params = run.trainer.model.params;
+    if (is_last_rank(&run))
+        device_upload(&run.mpi->dev, tensor_range(params, 0, 1), &nan);
+    float *before = malloc(tensor_bytes(params));
+    assert_non_null(before);
+    memcpy(before, params.data, tensor_bytes(params));
+    check_no_err(trainer_step(&run.trainer, &record));
+    assert_true(record.skipped);
+    assert_int_equal(run.trainer.progress.n_bad_steps, 1);
+    assert_memory_equal(before, params.data, tensor_bytes(params));
+    free(before);
+    close_run(&run);
+}
+
+static void test_every_rank_has_the_same_parameters_and_loss(void **state)
+{
+    Run run;
+    StepRecord record;
+    open_run(&run, *state);
+    check_no_err(start(&run));
+    for (int i = 0; i < 3; i++)
+        check_no_err(trainer_step(&run.trainer, &record));
+    Tensor params = run.trainer.model.params;
+    float *first = malloc(tensor_bytes(params));
+    assert_non_null(first);
+    memcpy(first, params.data, tensor_bytes(params));
+    double loss = record.loss;
+    check_no_err(comm_broadcast_bytes(&run.mpi->comm, first, tensor_bytes(params), 0));
+    check_no_err(comm_broadcast_bytes(&run.mpi->comm, &loss, sizeof loss, 0));
+    assert_memory_equal(first, params.data, tensor_bytes(params));
+    assert_true(loss == record.loss);
+    free(first);
+    close_run(&run);
+}
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+static void test_a_signal_to_one_rank_stops_all_at_the_same_step(void **state)
+{
+    Run run;
+    StepRecord record;
+    open_run(&run, *state);
+    check_no_err(start(&run));
+    check_no_err(trainer_step(&run.trainer, &record));
+    assert_false(run.trainer.stop);
+    if (is_last_rank(&run))
+        run.stop = SIGUSR1;
+    check_err(trainer_run(&run.trainer), ERR_REQUEUE, "after 2 updates");
+    assert_true(path_exists(temp_path(&run.temp, "out/step_00000002/MANIFEST.json")));
+    close_run(&run);
+}
+
+static void test_a_signal_to_one_rank_ends_the_evaluation_of_all(void **state)
+{
+    Run run;
+    open_run(&run, *state);
+    check_no_err(start(&run));
+    if (is_last_rank(&run))
+        run.stop = SIGTERM;
+    check_err(trainer_run(&run.trainer), ERR_REQUEUE, "after 0 updates");
+    close_run(&run);
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_data_that_one_rank_cannot_find_stops_all),
+        cmocka_unit_test(test_a_bad_token_on_one_rank_in_mid_run_stops_all),
+        cmocka_unit_test(test_a_bad_token_on_one_rank_in_evaluation_stops_all),
+        cmocka_unit_test(test_a_loss_that_is_not_finite_on_one_rank_skips_the_update_on_all),
+        cmocka_unit_test(test_every_rank_has_the_same_parameters_and_loss),
+        cmocka_unit_test(test_a_signal_to_one_rank_stops_all_at_the_same_step),
+        cmocka_unit_test(test_a_signal_to_one_rank_ends_the_evaluation_of_all),
+    };
+    return MPI_MAIN(tests);
+}
