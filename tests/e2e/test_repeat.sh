@@ -5,10 +5,10 @@ source "$(dirname "$0")/lib.sh"
 prepare_data
 steps=(--max_iters=30 --dropout=0.1 --bias=true)
 
-# 8 x 1 = 4 x 2 = 1 x 8: the same sequences, another order of summing.
-must_train 1 acc_8x1 "${steps[@]}" --gradient_accumulation_steps=8 --batch_size=1 --micro_batch=1
-must_train 1 acc_4x2 "${steps[@]}" --gradient_accumulation_steps=4 --batch_size=2 --micro_batch=2
-must_train 2 acc_1x8 "${steps[@]}" --gradient_accumulation_steps=1 --batch_size=8 --micro_batch=4
+# 8 x 1 = 4 x 2 = 1 x 8: the same sequences, another order of summing. An evaluation takes eval_iters x batch_size.
+must_train 1 acc_8x1 "${steps[@]}" --gradient_accumulation_steps=8 --batch_size=1 --micro_batch=1 --eval_iters=8
+must_train 1 acc_4x2 "${steps[@]}" --gradient_accumulation_steps=4 --batch_size=2 --micro_batch=2 --eval_iters=4
+must_train 2 acc_1x8 "${steps[@]}" --gradient_accumulation_steps=1 --batch_size=8 --micro_batch=4 --eval_iters=1
 for out in acc_8x1 acc_4x2; do
     "$tools/tool_compare_metrics" $out/metrics.jsonl acc_1x8/metrics.jsonl 1e-5 >diff || fail "$out: $(cat diff)"
     "$tools/tool_compare_weights" {$out,acc_1x8}/step_00000030/model.safetensors 1e-4 >diff ||
