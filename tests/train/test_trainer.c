@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "kernels/ops_table.h"
@@ -496,6 +497,25 @@ static void test_resume_goes_on_where_the_run_stopped(void **state)
     free(resumed);
 }
 
+static ino_t inode_of(Run *run, const char *name)
+{
+    struct stat info;
+    assert_int_equal(stat(temp_path(&run->temp, name), &info), 0);
+    return info.st_ino;
+}
+
+static void test_a_finished_run_is_not_saved_again(void **state)
+{
+    Run *run = *state;
+    check_no_err(try_open(run));
+    check_no_err(trainer_run(&run->trainer));
+    ino_t before = inode_of(run, "out/step_00000006");
+    set(run, "init_from", "resume");
+    reopen(run);
+    check_no_err(trainer_run(&run->trainer));
+    assert_int_equal(inode_of(run, "out/step_00000006"), before);
+}
+
 static void test_resume_without_a_checkpoint_is_refused(void **state)
 {
     Run *run = *state;
@@ -579,6 +599,7 @@ int main(void)
         RUN_TEST(test_a_signal_saves_and_asks_to_be_run_again),
         RUN_TEST(test_a_signal_during_an_evaluation_does_not_wait_for_its_end),
         RUN_TEST(test_resume_goes_on_where_the_run_stopped),
+        RUN_TEST(test_a_finished_run_is_not_saved_again),
         RUN_TEST(test_resume_without_a_checkpoint_is_refused),
         RUN_TEST(test_auto_without_a_checkpoint_starts_from_scratch),
         RUN_TEST(test_scratch_does_not_mix_with_an_older_run),
