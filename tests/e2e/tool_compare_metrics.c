@@ -42,13 +42,19 @@ static bool next_line(FILE *in, Line *line)
     return true;
 }
 
+/* The larger; NaN when either is. */
+static double worse(double a, double b)
+{
+    return isnan(a) || a >= b ? a : b;
+}
+
 /* The largest relative difference; NaN when either has one. */
 static double difference(const Line *a, const Line *b)
 {
     double worst = 0;
     for (int i = 0; i < N_LOSSES; i++) {
         double d = a->loss[i] == b->loss[i] ? 0 : fabs(a->loss[i] - b->loss[i]) / fabs(b->loss[i]);
-        worst = d <= worst ? worst : d;
+        worst = worse(worst, d);
     }
     return worst;
 }
@@ -79,8 +85,7 @@ int main(int argc, char **argv)
         more_b = next_line(b, &y);
         if (!more_a || !more_b || x.iter != y.iter)
             break;
-        double d = difference(&x, &y);
-        worst = d <= worst ? worst : d;
+        worst = worse(worst, difference(&x, &y));
     }
     fclose(a);
     fclose(b);

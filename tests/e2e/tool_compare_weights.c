@@ -34,13 +34,18 @@ static int64_t count_of(const SafeTensor *t)
     return n;
 }
 
+/* The larger; NaN when either is. */
+static double worse(double a, double b)
+{
+    return isnan(a) || a >= b ? a : b;
+}
+
 /* max |a - b| / max |b|; 0 when both are 0 throughout. */
 static double distance(const float *a, const float *b, int64_t n)
 {
     double difference = 0, largest = 0;
     for (int64_t i = 0; i < n; i++) {
-        double d = fabs((double)a[i] - b[i]);
-        difference = d <= difference ? difference : d; /* NaN stays */
+        difference = worse(difference, fabs((double)a[i] - b[i]));
         largest = fmax(largest, fabs((double)b[i]));
     }
     return difference == 0 ? 0 : difference / largest;
@@ -66,10 +71,9 @@ int main(int argc, char **argv)
             break;
         float *values_x = read_or_exit(&a, x, n), *values_y = read_or_exit(&b, y, n);
         double d = distance(values_x, values_y, n);
-        if (!(d <= worst)) {
-            worst = d;
+        if (!(d <= worst) && !isnan(worst))
             where = x->name;
-        }
+        worst = worse(worst, d);
         free(values_x);
         free(values_y);
     }
