@@ -31,6 +31,17 @@ void log_init(Log *log, bool is_rank0)
     log->is_terminal = is_rank0 && is_window();
 }
 
+/* The number that a line of metrics begins with; -1: it is none of ours. Not by sscanf, which walks
+ * to the end of the whole text each time. */
+static int64_t iter_of(const char *line)
+{
+    static const char START[] = "{\"iter\":";
+    const size_t n_start = sizeof START - 1;
+    if (strncmp(line, START, n_start) != 0 || line[n_start] < '0' || line[n_start] > '9')
+        return -1;
+    return strtoll(line + n_start, NULL, 10);
+}
+
 /* Length of the part of `text` to keep: whole lines, as log_step and log_eval write them, before
  * from_iter. */
 static size_t lines_before(const char *text, int64_t from_iter)
@@ -38,8 +49,8 @@ static size_t lines_before(const char *text, int64_t from_iter)
     const char *line = text;
     for (;;) {
         const char *end = strchr(line, '\n');
-        int64_t iter;
-        if (!end || sscanf(line, "{\"iter\":%" SCNd64, &iter) != 1 || iter >= from_iter)
+        int64_t iter = iter_of(line);
+        if (!end || iter < 0 || iter >= from_iter)
             return (size_t)(line - text);
         line = end + 1;
     }
