@@ -17,7 +17,7 @@ source launch/mpi_env.sh
 
 step "2/5 building"
 cmake -S . -B build -DGPT_TESTS=OFF >/dev/null
-cmake --build build -j "$(nproc)" -- --no-print-directory | grep -vE '^\[ *[0-9]+%\] Built target' || true
+cmake --build build -j "$(nproc)" -- --no-print-directory | { grep -vE '^\[ *[0-9]+%\] Built target' || true; }
 
 step "3/5 preparing the text: characters become tokens"
 mkdir -p data
