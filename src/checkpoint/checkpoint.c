@@ -1,11 +1,12 @@
 /* Checkpoint directories: how one appears, which is chosen, when one goes.
  *
  * What keeps them safe:
- *   step_N       under this name a directory is whole: it got the name by one rename, after every
- * file and the directory itself were synced. .tmp_step_N  being written or being deleted. Nobody
- * reads it; the next save or prune removes it. .old_step_N  step_N set aside while another step_N
- * takes its place. Whole too: after a crash between the two renames it counts as step_N. Removed
- * once there is a step_N. */
+ *
+ *   - step_N: under this name a directory is whole. It got the name by one rename, after every file
+ *     and the directory itself were synced.
+ *   - .tmp_step_N: being written or being deleted. Nobody reads it; the next save removes it.
+ *   - .old_step_N: step_N set aside while another step_N takes its place. Whole too: after a crash
+ *     between the two renames it counts as step_N. Removed once there is a step_N. */
 #include "checkpoint/checkpoint.h"
 
 #include <stdlib.h>

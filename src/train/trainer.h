@@ -3,8 +3,9 @@
  *     zero the gradients
  *     for each of my micro-batches: forward, backward (adds to the flat gradient);
  *         on the last one, buckets are reduced as backward finishes them
- *     one small all-reduce of {loss, sum of squares, flags}: all ranks update, skip, save or stop
- * together clip, AdamW on my shard, publish parameters log; at intervals evaluate and save
+ *     one small all-reduce of {loss, sum of squares, flags}: all ranks do what follows, or none
+ *     clip, AdamW on my shard, publish parameters; not finite: skip these
+ *     log; at intervals evaluate and save
  *
  * open.c: everything before step 0. step.c: one update. eval.c: evaluation. trainer.c: the loop
  * around them. No rank leaves alone: a fault of one is agreed upon where its phase ends, and all
