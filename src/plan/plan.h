@@ -23,7 +23,7 @@ typedef struct {
     DeviceKind device;
     DType dtype; /* of parameters and activations: f32 on the CPU, bf16 or f16 on a GPU */
     int32_t world;
-    int32_t n_threads;  /* CPU threads per rank */
+    int32_t n_threads;  /* CPU threads per rank, at most */
     int64_t vocab_size; /* resolved: plan_vocab_size */
     size_t limit_bytes; /* per rank; 0: none known */
 } PlanTarget;

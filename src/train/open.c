@@ -47,29 +47,34 @@ static Err open_data(Trainer *t, int64_t *vocab_size)
 
 /* ---- phase 2: plan ----------------------------------------------------------------------- */
 
-/* Bytes this rank may use: memory_limit, or its share of what is free. The least of all ranks, so
- * that all plan alike. */
-static Err memory_limit(Trainer *t, const DeviceInfo *info, size_t *limit)
+/* Bytes this rank may use, at least 1: memory_limit, or its share of what is free. */
+static int64_t own_limit(const Trainer *t, const DeviceInfo *info)
 {
     int64_t bytes = t->cfg->memory.memory_limit;
     if (bytes == CONFIG_AUTO) {
         int64_t sharers = t->dev->kind == DEVICE_CPU ? t->comm->local_world : 1;
         bytes = ((int64_t)info->memory_free_bytes - MEMORY_RESERVE_BYTES) / sharers;
     }
-    bytes = bytes > 1 ? -bytes : -1;
-    TRY(comm_max_i64(t->comm, &bytes, 1));
-    *limit = (size_t)-bytes;
+    return bytes > 1 ? bytes : 1;
+}
+
+/* The least memory and the most threads of all ranks, so that all plan alike: ranks with different
+ * micro-batches would not meet in the evaluation. */
+static Err make_target(Trainer *t, const DeviceInfo *info, int64_t vocab_size, PlanTarget *target)
+{
+    int64_t most[2] = {-own_limit(t, info), t->dev->n_threads};
+    TRY(comm_max_i64(t->comm, most, 2));
+    *target = (PlanTarget){.device = t->dev->kind,
+                           .dtype = info->storage_dtype,
+                           .world = t->comm->world,
+                           .n_threads = (int32_t)most[1],
+                           .vocab_size = vocab_size,
+                           .limit_bytes = (size_t)-most[0]};
     return OK;
 }
 
-static Err make_plan(Trainer *t, const DeviceInfo *info, int64_t vocab_size, size_t limit_bytes)
+static Err make_plan(Trainer *t, PlanTarget target)
 {
-    PlanTarget target = {.device = t->dev->kind,
-                         .dtype = info->storage_dtype,
-                         .world = t->comm->world,
-                         .n_threads = t->dev->n_threads,
-                         .vocab_size = vocab_size,
-                         .limit_bytes = limit_bytes};
     if (t->cfg->system.dtype != CONFIG_DTYPE_AUTO)
         TRY(plan_dtype(t->cfg, t->dev->kind, &target.dtype));
     t->plan = malloc(sizeof *t->plan);
@@ -283,12 +288,12 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
         .cfg = cfg, .comm = comm, .dev = dev, .stop_signal = stop_signal, .saved_step = -1};
     log_init(&t->log, comm->rank == 0);
     int64_t vocab_size = 0;
-    size_t limit_bytes = 0;
+    PlanTarget target;
     DeviceInfo info;
     TRY(comm_agree(comm, open_data(t, &vocab_size)));
     TRY(comm_agree(comm, device_info(dev, &info)));
-    TRY(memory_limit(t, &info, &limit_bytes));
-    TRY(comm_agree(comm, make_plan(t, &info, vocab_size, limit_bytes)));
+    TRY(make_target(t, &info, vocab_size, &target));
+    TRY(comm_agree(comm, make_plan(t, target)));
     TRY(comm_agree(comm, build_model(t)));
     TRY(say_start(t, &info));
     TRY(set_parameters(t));
