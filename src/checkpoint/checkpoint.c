@@ -292,6 +292,16 @@ Err checkpoint_find(Comm *comm, const char *out_dir, bool *found, char *dir)
     return OK;
 }
 
+Err checkpoint_newest(const char *out_dir, bool *found, char *dir)
+{
+    FoundList list;
+    TRY(list_found(out_dir, &list));
+    *found = list.n > 0;
+    Err err = *found ? found_path(dir, out_dir, &list.item[0]) : OK;
+    free(list.item);
+    return err;
+}
+
 /* ---- pruning ----------------------------------------------------------------------------- */
 
 /* Renamed first, so that a crash half way leaves nothing that looks like a checkpoint. */

@@ -57,6 +57,10 @@ Err checkpoint_prune(Comm *comm, const char *out_dir, int64_t keep);
  * rank 0: file and byte range. Collective. */
 Err checkpoint_find(Comm *comm, const char *out_dir, bool *found, char *dir);
 
+/* The newest directory in out_dir by its name, whatever is in it: *found and dir (FILE_PATH_BYTES).
+ * Not collective. */
+Err checkpoint_newest(const char *out_dir, bool *found, char *dir);
+
 /* Check sizes and checksums of one directory. ERR_DATA names file and byte range; ERR_MISSING. Not
  * collective. */
 Err checkpoint_verify(const char *dir);

@@ -1,10 +1,8 @@
 /* Everything before step 0, in phases that each end in an agreement of all ranks. Nothing is
  * written until the last phase, when all that can be wrong with the input has been looked at. */
-#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/check.h"
 #include "base/human.h"
@@ -123,35 +121,22 @@ static Err build_model(Trainer *t)
 
 /* ---- phase 4: parameters ----------------------------------------------------------------- */
 
-static bool is_checkpoint_name(const char *name)
-{
-    if (strncmp(name, "step_", 5) != 0 || name[5] == '\0')
-        return false;
-    for (name += 5; *name; name++)
-        if (!isdigit((unsigned char)*name))
-            return false;
-    return true;
-}
-
 /* A new run must not mix its checkpoints with those of an older one: a later resume would take the
  * wrong ones, and pruning would delete them. Looked at by rank 0. */
 static Err refuse_old_checkpoints(const Trainer *t)
 {
-    const char *dir = t->cfg->run.out_dir;
-    char **names = NULL;
-    int32_t n_names = 0;
-    Err err = OK;
-    if (t->comm->rank != 0 || t->cfg->run.eval_only || !path_is_dir(dir))
+    const char *out_dir = t->cfg->run.out_dir;
+    char newest[FILE_PATH_BYTES];
+    bool found = false;
+    if (t->comm->rank != 0 || t->cfg->run.eval_only)
         return OK;
-    TRY(dir_list(dir, &names, &n_names));
-    for (int32_t i = 0; i < n_names && !err; i++)
-        if (is_checkpoint_name(names[i]))
-            err = ERR_NEW(ERR_USAGE,
-                          "out_dir %s holds checkpoints of an earlier run (%s): continue it with "
-                          "init_from = resume or auto, choose another out_dir, or remove them",
-                          dir, names[i]);
-    dir_list_free(names, n_names);
-    return err;
+    TRY(checkpoint_newest(out_dir, &found, newest));
+    if (found)
+        FAIL(ERR_USAGE,
+             "out_dir %s holds checkpoints of an earlier run (%s): continue it with "
+             "init_from = resume or auto, choose another out_dir, or remove them",
+             out_dir, newest);
+    return OK;
 }
 
 static Err start_from_scratch(Trainer *t)

@@ -561,6 +561,26 @@ static void test_all_damaged_is_nothing_found(void **state)
     assert_int_equal(find_step(f, said), -1);
 }
 
+/* Damaged or set aside, a directory of that name is what a new run would run into. */
+static void test_newest_by_name_need_not_be_whole(void **state)
+{
+    Fixture *f = *state;
+    bool found = true;
+    char dir[FILE_PATH_BYTES], from[FILE_PATH_BYTES];
+    check_no_err(checkpoint_newest(f->temp.dir, &found, dir));
+    assert_false(found);
+    check_no_err(save_step(f, 1));
+    temp_write_text(&f->temp, "step_00000001/config.json", "{}");
+    check_no_err(checkpoint_newest(f->temp.dir, &found, dir));
+    assert_true(found);
+    assert_string_equal(dir, step_dir(f, 1));
+    check_no_err(save_step(f, 2));
+    snprintf(from, sizeof from, "%s", step_dir(f, 2));
+    check_no_err(path_rename(from, temp_path(&f->temp, ".old_step_00000002")));
+    check_no_err(checkpoint_newest(f->temp.dir, &found, dir));
+    assert_string_equal(dir, temp_path(&f->temp, ".old_step_00000002"));
+}
+
 /* ---- replacing, and what a crash leaves -------------------------------------------------- */
 
 static void test_same_step_is_replaced(void **state)
@@ -732,6 +752,7 @@ int main(void)
         TEST(test_names_that_are_not_checkpoints),
         TEST(test_damaged_ones_are_named_and_passed_over),
         TEST(test_all_damaged_is_nothing_found),
+        TEST(test_newest_by_name_need_not_be_whole),
         TEST(test_same_step_is_replaced),
         TEST(test_half_written_directory_is_ignored_then_removed),
         TEST(test_directory_set_aside_counts_until_it_is_replaced),

@@ -156,7 +156,7 @@ refused 2 64 '2 ranks, but a step has only 1 sequences .*: use at most 1 ranks' 
 # ---- checkpoints of another model ----
 (cd tree && "$bin/gpt_ddp" "${tiny[@]}" --out_dir=old --max_iters=2 --checkpoint_interval=1 >../out 2>../err) ||
     fail "could not make a checkpoint: $(cat err)"
-refuse 64 'old holds checkpoints of an earlier run \(step_0000000[12]\): continue it with init_from' --out_dir=old
+refuse 64 'old holds checkpoints of an earlier run \(old/step_00000002\): continue it with init_from' --out_dir=old
 refuse 65 'n_layer.* 3.* 2|n_layer.* 2.* 3' --out_dir=old --init_from=resume --n_layer=2
 refuse 65 'n_embd.* 96.* 64|n_embd.* 64.* 96' --out_dir=old --init_from=resume --n_embd=64
 refuse 65 'block_size|n_positions' --out_dir=old --init_from=resume --block_size=16

@@ -538,7 +538,7 @@ static void test_scratch_does_not_mix_with_an_older_run(void **state)
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     trainer_close(&run->trainer);
-    check_err(try_open(run), ERR_USAGE, "checkpoints of an earlier run (step_00000003)");
+    check_err(try_open(run), ERR_USAGE, "/step_00000006): continue it with");
     assert_true(has_checkpoint(run, 6));
 }
 
