@@ -261,5 +261,5 @@ int main(int argc, char **argv)
         exit_code = run(options, err, &stop_signal);
     }
     free(options);
-    return exit_code;
+    exit(exit_code); /* no return: stop_signal can be written as long as there is a process */
 }
