@@ -65,7 +65,8 @@ Err manifest_write(const Manifest *manifest, const char *dir)
         good = fflush(out) == 0;
         n_summed = n_bytes;
         fprintf(out, "%016" PRIx64 "%s", good ? (uint64_t)XXH3_64bits(text, n_summed) : 0, END);
-        good = !ferror(out) && fclose(out) == 0 && good;
+        good = good && !ferror(out);
+        good = fclose(out) == 0 && good;
     }
     Err err = good ? doc_write_text(path, text, n_bytes, NULL)
                    : ERR_NEW(ERR_SYSTEM, "%s: out of memory", path);
