@@ -29,7 +29,7 @@ start() {
 # ends_with CODE WHAT: the background program ends so, within 30 seconds.
 ends_with() {
     local watcher rc
-    (sleep 30; kill -KILL $pid) 2>/dev/null &
+    (sleep 30; kill -KILL $pid) >/dev/null 2>&1 & # its sleep outlives it, and must not hold our output
     watcher=$!
     wait $pid
     rc=$?
@@ -83,7 +83,7 @@ for np in 1 2; do
 done
 
 # A second TERM does not wait for the step: here one of several seconds.
-start 1 slow --n_layer=8 --n_embd=512 --block_size=512 --n_head=8 --batch_size=64 --micro_batch=64
+start 1 slow --n_layer=8 --n_embd=512 --block_size=512 --n_head=8 --batch_size=16 --micro_batch=16
 wait_for slow.log 6
 kill -TERM $pid
 sleep 0.3
