@@ -139,15 +139,17 @@ static int64_t micro_batch_token_cap(DeviceKind device)
     return device == DEVICE_CPU ? 2048 : 32768;
 }
 
-/* Rows of logits at once, when left to us: enough for an efficient matrix product, never (B*T, V).
- */
-static int64_t auto_head_chunk(const Plan *plan)
+/* Rows of logits at once, when left to us: each chunk adds to the whole gradient of wte, so few
+ * chunks, of equal length; but never (B*T, V). */
+static int64_t auto_head_chunk(const Plan *plan, int64_t n_rows)
 {
-    enum { CPU_LOGITS = 8 << 20, CPU_MIN_ROWS = 128, CUDA_ROWS = 2048 };
+    enum { CPU_LOGITS = 32 << 20, CPU_MIN_ROWS = 128, CUDA_ROWS = 2048 };
     if (plan->target.device != DEVICE_CPU)
         return CUDA_ROWS;
-    int64_t rows = CPU_LOGITS / plan->dims.vocab_padded;
-    return rows > CPU_MIN_ROWS ? rows : CPU_MIN_ROWS;
+    int64_t most = CPU_LOGITS / plan->dims.vocab_padded;
+    most = most > CPU_MIN_ROWS ? most : CPU_MIN_ROWS;
+    int64_t n_chunks = (n_rows + most - 1) / most;
+    return (n_rows + n_chunks - 1) / n_chunks;
 }
 
 static Err measure_micro_batch(Plan *plan, const Config *cfg, int64_t micro_batch)
@@ -155,7 +157,7 @@ static Err measure_micro_batch(Plan *plan, const Config *cfg, int64_t micro_batc
     int64_t n_rows = micro_batch * plan->shape.n_tokens;
     int64_t chunk = cfg->memory.head_chunk;
     if (chunk == CONFIG_AUTO)
-        chunk = auto_head_chunk(plan);
+        chunk = auto_head_chunk(plan, n_rows);
     plan->shape.micro_batch = micro_batch;
     plan->shape.head_chunk = chunk < n_rows ? chunk : n_rows;
     plan->n_micro_steps = plan->rank_sequences / micro_batch;
