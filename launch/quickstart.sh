@@ -31,7 +31,9 @@ fi
 step "4/5 training on $ranks ranks"
 # No rank needs more threads than its share of the cores.
 export OMP_NUM_THREADS=$(($(nproc) > ranks ? $(nproc) / ranks : 1))
-rm -rf out-quickstart
+if [ -e out-quickstart ]; then
+    mv out-quickstart "out-quickstart-$(date +%Y%m%d-%H%M%S)" # a run of yours may be in it
+fi
 started=$SECONDS
 mpirun -np $ranks --bind-to none ./gpt_ddp configs/quickstart.ini
 echo "trained in $((SECONDS - started)) s"
