@@ -20,7 +20,7 @@ typedef struct {
 static const Shape SHAPES[] = {
     {"small", 4, 4, 128, 64, 65, 12, 768},
     {"medium", 6, 6, 384, 256, 65, 64, 16384},
-    {"gpt2", 12, 12, 768, 1024, 50257, 1, 256},
+    {"gpt2", 12, 12, 768, 1024, 50257, 1, 512},
 };
 enum { N_SHAPES = sizeof(SHAPES) / sizeof(SHAPES[0]) };
 
