@@ -1,13 +1,13 @@
 /* Comm: what ranks say to each other. One process is one rank with one device.
  *
- * Two planes. The control plane carries small host values (flags, sums, errors, names) and is MPI, or
- * nothing at all in a world of one. The data plane moves gradients and parameters: comm_mpi (host
- * memory), comm_nccl (GPUs) or comm_single. Counts are elements, int64, split past INT_MAX; a count is never
- * a number of bytes unless its name says so.
+ * Two planes. The control plane carries small host values (flags, sums, errors, names) and is MPI,
+ * or nothing at all in a world of one. The data plane moves gradients and parameters: comm_mpi
+ * (host memory), comm_nccl (GPUs) or comm_single. Counts are elements, int64, split past INT_MAX; a
+ * count is never a number of bytes unless its name says so.
  *
- * Everything marked Collective must be called by all ranks in the same order; decide from the config or
- * from a value all ranks share, never from a local one. comm.c is the only file here that knows what was
- * compiled in. */
+ * Everything marked Collective must be called by all ranks in the same order; decide from the
+ * config or from a value all ranks share, never from a local one. comm.c is the only file here that
+ * knows what was compiled in. */
 #ifndef GPT_COMM_COMM_H
 #define GPT_COMM_COMM_H
 
@@ -36,32 +36,34 @@ typedef struct {
     int32_t local_rank, local_world; /* among the ranks of this host */
     char host[64];
     int64_t max_count; /* most elements of one MPI transfer: INT_MAX; tests make it small */
-    double *gathered;  /* (world, COMM_MAX_SCALARS) scratch of comm_sum_f64; NULL in a world of one */
+    double *gathered;  /* (world, COMM_MAX_SCALARS), of comm_sum_f64; NULL in a world of one */
     void *impl;        /* state of the control plane */
 } Comm;
 
 /* ---- life -------------------------------------------------------------------------------- */
 
-/* Start the control plane. use_mpi false: a world of one, MPI is not touched. MPI is started unless it
- * already runs. After a failure only comm_abort may follow. Collective. ERR_SYSTEM. */
+/* Start the control plane. use_mpi false: a world of one, MPI is not touched. MPI is started unless
+ * it already runs. After a failure only comm_abort may follow. Collective. ERR_SYSTEM. */
 Err comm_open(Comm *comm, bool use_mpi);
-/* Choose the data plane for this device: COMM_SINGLE in a world of one (whatever is asked for, if it
- * was built), else `kind`. ERR_SYSTEM, ERR_USAGE (what was not built, or cannot work), the same on all ranks.
- * Collective. */
+/* Choose the data plane for this device: COMM_SINGLE in a world of one (whatever is asked for, if
+ * it was built), else `kind`. ERR_SYSTEM, ERR_USAGE (what was not built, or cannot work), the same
+ * on all ranks. Collective. */
 Err comm_bind(Comm *comm, Device *dev, CommKind kind);
 /* Leave together. Collective; never fails usefully. Accepts a zero-initialised one. */
 void comm_close(Comm *comm);
-/* End the whole job at once with this exit code, when nothing can be agreed any more. stdio is not flushed.
- * Not collective. */
+/* End the whole job at once with this exit code, when nothing can be agreed any more. stdio is not
+ * flushed. Not collective. */
 void comm_abort(Comm *comm, int exit_code) __attribute__((noreturn));
 const char *comm_kind_name(CommKind kind); /* "single", "mpi", "nccl" */
-/* One line for each communication library: its version, or that it is not built in. Needs no comm_open. */
+/* One line for each communication library: its version, or that it is not built in. Needs no
+ * comm_open. */
 void comm_print_versions(FILE *out);
 
 /* ---- control plane: host values; each is Collective and waits ---------------------------- */
 
 Err comm_barrier(Comm *comm);
-/* value[i] = sum over ranks, the same bits on every rank (summed in rank order). n <= COMM_MAX_SCALARS. */
+/* value[i] = sum over ranks, the same bits on every rank (summed in rank order). n <=
+ * COMM_MAX_SCALARS. */
 Err comm_sum_f64(Comm *comm, double *value, int32_t n);
 /* value[i] = largest over ranks. n <= COMM_MAX_SCALARS. */
 Err comm_max_i64(Comm *comm, int64_t *value, int32_t n);
@@ -69,26 +71,30 @@ Err comm_broadcast_bytes(Comm *comm, void *bytes, size_t n_bytes, int32_t root);
 /* all (world * n_bytes) = every rank's `mine`, in rank order, on every rank. */
 Err comm_gather_bytes(Comm *comm, const void *mine, size_t n_bytes, void *all);
 /* OK when every rank passes OK. Else every rank gets an Err with the code and message of the lowest
- * rank that failed (prefixed "rank R on HOST: " when the world is larger than one and the ranks did not all
- * fail alike); `mine` is consumed. Called where a phase ends, so that nobody waits for a rank that left. */
+ * rank that failed (prefixed "rank R on HOST: " when the world is larger than one and the ranks did
+ * not all fail alike); `mine` is consumed. Called where a phase ends, so that nobody waits for a
+ * rank that left. */
 Err comm_agree(Comm *comm, Err mine);
 
 /* ---- data plane: device tensors; each is Collective -------------------------------------- */
 
 /* Each starts after all work queued on dev so far; results are for work queued after comm_wait.
- * buf counts must be divisible by world for the last two. Sums are for float32 (added as float32) and
- * float64; any dtype can be gathered. */
+ * buf counts must be divisible by world for the last two. Sums are for float32 (added as float32)
+ * and float64; any dtype can be gathered. */
 
 /* buf = sum over ranks, in place. */
 Err comm_all_reduce_sum(Comm *comm, Device *dev, Tensor buf);
-/* Own slice [rank * n / world, (rank + 1) * n / world) of buf = sum over ranks; the rest becomes undefined. */
+/* Own slice [rank * n / world, (rank + 1) * n / world) of buf = sum over ranks; the rest becomes
+ * undefined. */
 Err comm_reduce_scatter_sum(Comm *comm, Device *dev, Tensor buf);
 /* Every rank's own slice of buf reaches all ranks, in place. */
 Err comm_all_gather(Comm *comm, Device *dev, Tensor buf);
-/* Every rank's n_bytes of host memory gather in rank order at `all` (world * n_bytes, only looked at on root). */
+/* Every rank's n_bytes of host memory gather in rank order at `all` (world * n_bytes, only looked
+ * at on root). */
 Err comm_gather_host(Comm *comm, const void *mine, size_t n_bytes, void *all, int32_t root);
-/* n_bytes of host memory at `bytes` on rank `from` reach `bytes` on rank `to`; waits. The others, and from = to,
- * do nothing, so that a loop over ranges and their owners can call it on every rank. n_bytes may pass INT_MAX. */
+/* n_bytes of host memory at `bytes` on rank `from` reach `bytes` on rank `to`; waits. The others,
+ * and from = to, do nothing, so that a loop over ranges and their owners can call it on every rank.
+ * n_bytes may pass INT_MAX. */
 Err comm_send_host(Comm *comm, void *bytes, size_t n_bytes, int32_t from, int32_t to);
 /* Later work on dev waits for every collective started so far. */
 Err comm_wait(Comm *comm, Device *dev);

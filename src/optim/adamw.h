@@ -1,7 +1,8 @@
-/* AdamW over this rank's shard: exp_avg, exp_avg_sq and, when parameters are not float32, master weights.
+/* AdamW over this rank's shard: exp_avg, exp_avg_sq and, when parameters are not float32, master
+ * weights.
  *
- * zero_stage 0: the shard is everything. zero_stage 1: 1/world of it. No collective here: reducer.h moves
- * gradients and parameters. */
+ * zero_stage 0: the shard is everything. zero_stage 1: 1/world of it. No collective here: reducer.h
+ * moves gradients and parameters. */
 #ifndef GPT_OPTIM_ADAMW_H
 #define GPT_OPTIM_ADAMW_H
 
@@ -14,11 +15,11 @@ extern "C" {
 #endif
 
 typedef struct {
-    const Shard *shard;      /* owned elements: what is updated; borrowed */
+    const Shard *shard;       /* owned elements: what is updated; borrowed */
     const OptimConfig *hyper; /* betas, eps, weight_decay; borrowed */
     bool has_master;
-    Tensor m, v;      /* (shard->count) f32 */
-    Tensor master;    /* (shard->count) f32; tensor_none() when parameters are f32 */
+    Tensor m, v;        /* (shard->count) f32 */
+    Tensor master;      /* (shard->count) f32; tensor_none() when parameters are f32 */
     Tensor sum_squares; /* (1) f64 */
 } AdamW;
 
@@ -30,11 +31,13 @@ size_t adamw_state_bytes(const AdamW *opt);
 /* m = v = 0; master = params (flat, compute dtype) when there is one. */
 void adamw_reset(AdamW *opt, Device *dev, Tensor params);
 
-/* opt->sum_squares = sum of squares of grads (flat f32) over the segments of `part` (a rank's disjoint share;
- * under zero_stage 0 not the owned shard). Each element is counted by exactly one rank; padding by none. */
+/* opt->sum_squares = sum of squares of grads (flat f32) over the segments of `part` (a rank's
+ * disjoint share; under zero_stage 0 not the owned shard). Each element is counted by exactly one
+ * rank; padding by none. */
 void adamw_sum_squares(AdamW *opt, Device *dev, Tensor grads, const Shard *part);
 
-/* Update own elements of params (flat) from grads (flat) * grad_scale. step is 1 for the first update. */
+/* Update own elements of params (flat) from grads (flat) * grad_scale. step is 1 for the first
+ * update. */
 void adamw_update(AdamW *opt, Device *dev, Tensor params, Tensor grads, double lr,
                   double grad_scale, int64_t step);
 

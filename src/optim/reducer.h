@@ -1,7 +1,8 @@
 /* Reducer: gradients in, parameters out, bucket by bucket, over ranks.
  *
- * zero_stage 0: all-reduce every bucket. zero_stage 1: reduce-scatter (or all-reduce), AdamW on own slices, then
- * all-gather. Driven by backward on the last micro-step only: reducer_bucket_ready is its GradReadyFn. */
+ * zero_stage 0: all-reduce every bucket. zero_stage 1: reduce-scatter (or all-reduce), AdamW on own
+ * slices, then all-gather. Driven by backward on the last micro-step only: reducer_bucket_ready is
+ * its GradReadyFn. */
 #ifndef GPT_OPTIM_REDUCER_H
 #define GPT_OPTIM_REDUCER_H
 
@@ -30,7 +31,8 @@ void reducer_init(Reducer *r, Comm *comm, Device *dev, const Layout *layout, Ten
 void reducer_begin(Reducer *r);
 /* GradReadyFn with a Reducer * as arg: start reducing one bucket. Collective. */
 void reducer_bucket_ready(void *reducer, int32_t bucket);
-/* After backward: every bucket was reduced (an ASSERT), later device work sees the sums. Collective. */
+/* After backward: every bucket was reduced (an ASSERT), later device work sees the sums.
+ * Collective. */
 Err reducer_finish(Reducer *r);
 /* After the update: parameters reach every rank. Collective. */
 Err reducer_publish(Reducer *r);

@@ -9,9 +9,9 @@ extern "C" {
 #endif
 
 /* Learning rate of the update that follows `step` finished ones (0-based, nanoGPT's it). Warm-up is
- * lr * (step + 1) / (warmup_iters + 1); then by lr_schedule to min_lr at lr_decay_iters, constant after. decay_lr
- * false: learning_rate throughout, no warm-up. wsd: constant, then 1 - sqrt over the last 20 % (Haegele et al. 2024).
- * Source of cosine: nanoGPT train.py get_lr. */
+ * lr * (step + 1) / (warmup_iters + 1); then by lr_schedule to min_lr at lr_decay_iters, constant
+ * after. decay_lr false: learning_rate throughout, no warm-up. wsd: constant, then 1 - sqrt over
+ * the last 20 % (Haegele et al. 2024). Source of cosine: nanoGPT train.py get_lr. */
 double schedule_lr(const OptimConfig *optim, int64_t step);
 
 #ifdef __cplusplus

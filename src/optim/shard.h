@@ -1,8 +1,9 @@
 /* Shard: which elements of the flat vector a rank owns (ZeRO stage 1, Rajbhandari et al. 2020).
  *
- * Every bucket is cut into `world` equal slices; rank r owns the r-th slice of every bucket. A shard vector is
- * those slices one after another. Edges may cross tensors, so a shard is also a list of segments, each a run
- * of elements of one tensor; padding is in no segment. Any world size works. */
+ * Every bucket is cut into `world` equal slices; rank r owns the r-th slice of every bucket. A
+ * shard vector is those slices one after another. Edges may cross tensors, so a shard is also a
+ * list of segments, each a run of elements of one tensor; padding is in no segment. Any world size
+ * works. */
 #ifndef GPT_OPTIM_SHARD_H
 #define GPT_OPTIM_SHARD_H
 
@@ -13,10 +14,10 @@ extern "C" {
 #endif
 
 typedef struct {
-    int32_t param;        /* index in the layout */
-    int64_t flat;         /* first element in the flat vector */
-    int64_t local;        /* first element in the shard vector */
-    int64_t within;       /* first element within the tensor */
+    int32_t param;  /* index in the layout */
+    int64_t flat;   /* first element in the flat vector */
+    int64_t local;  /* first element in the shard vector */
+    int64_t within; /* first element within the tensor */
     int64_t count;
 } Segment;
 
@@ -28,8 +29,8 @@ typedef struct {
     Segment *segment; /* ascending in flat order; owned */
 } Shard;
 
-/* The smallest multiple of 128 for which every bucket cuts into `world` slices of whole 64-element lines:
- * layout_make's pad_elements. */
+/* The smallest multiple of 128 for which every bucket cuts into `world` slices of whole 64-element
+ * lines: layout_make's pad_elements. */
 int64_t shard_pad_elements(int32_t world);
 
 /* rank 0 of a world of 1 owns everything (zero_stage 0). ERR_SYSTEM when malloc fails. */

@@ -3,8 +3,7 @@
 #define GPT_TESTS_GOLDEN_ADAMW_H
 
 enum { GOLDEN_N = 7, GOLDEN_STEPS = 10, GOLDEN_RUNS = 2 };
-static const double GOLDEN_LR = 0.0006, GOLDEN_BETA1 = 0.9, GOLDEN_BETA2 = 0.95,
-                    GOLDEN_EPS = 1e-08;
+static const double GOLDEN_LR = 0.0006, GOLDEN_BETA1 = 0.9, GOLDEN_BETA2 = 0.95, GOLDEN_EPS = 1e-08;
 
 /* clang-format off */
 static const float GOLDEN_START[GOLDEN_N] = {-0x1.0353b6p+1f, -0x1.086298p+1f, -0x1.3492a8p+0f, -0x1.d30f0ap-1f, -0x1.400e8ap+0f, 0x1.9b4174p-1f, -0x1.a830f2p-3f};
