@@ -199,21 +199,14 @@ static Err choose_micro_batch(Plan *plan, const Config *cfg)
     return measure_micro_batch(plan, cfg, cfg->batch.micro_batch);
 }
 
-/* Memory is bought where it is cheapest: first a smaller micro-batch, then recomputing. On a GPU
- * the cheapest recompute level costs next to nothing (memory.md: elementwise only), so it is where
- * we start. */
+/* Recomputing GELU and LayerNorm outputs is the default everywhere: on a GPU it costs next to
+ * nothing (elementwise only), and on the CPU it is faster than keeping them, for backward reads
+ * their inputs anyway. */
 static Err choose_shape(Plan *plan, const Config *cfg)
 {
-    bool is_auto = cfg->memory.recompute == CONFIG_RECOMPUTE_AUTO;
-    bool start_lean = cfg->memory.recompute == CONFIG_RECOMPUTE_GELU_LN ||
-                      (is_auto && plan->target.device != DEVICE_CPU);
-    plan->shape.recompute = start_lean ? RECOMPUTE_GELU_LN : RECOMPUTE_NONE;
-    TRY(choose_micro_batch(plan, cfg));
-    if (!fits(plan) && is_auto && !start_lean) {
-        plan->shape.recompute = RECOMPUTE_GELU_LN;
-        TRY(choose_micro_batch(plan, cfg));
-    }
-    return OK;
+    bool keep = cfg->memory.recompute == CONFIG_RECOMPUTE_NONE;
+    plan->shape.recompute = keep ? RECOMPUTE_NONE : RECOMPUTE_GELU_LN;
+    return choose_micro_batch(plan, cfg);
 }
 
 /* For the message of a plan that does not fit: what would. Restores the plan as it was chosen. */

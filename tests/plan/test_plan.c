@@ -141,23 +141,21 @@ static void test_a_limit_shrinks_the_micro_batch_and_nothing_else(void **state)
     target.limit_bytes = plan->total_bytes - 1;
     build(plan, &cfg, target);
     assert_int_equal(plan->shape.micro_batch, 4);
-    assert_int_equal(plan->shape.recompute, RECOMPUTE_NONE);
+    assert_int_equal(plan->shape.recompute, RECOMPUTE_GELU_LN);
     assert_true(plan->total_bytes <= target.limit_bytes);
     check_no_err(plan_check(plan));
 }
 
-static void test_recompute_is_bought_when_micro_batches_are_used_up(void **state)
+static void test_auto_recomputes_and_takes_fewer_bytes_than_keeping(void **state)
 {
     Plan *plan = *state;
     Config cfg = small_config();
-    PlanTarget target = cpu_target(1);
-    cfg.batch.micro_batch = 1;
-    build(plan, &cfg, target);
-    cfg.batch.micro_batch = CONFIG_AUTO;
-    target.limit_bytes = plan->total_bytes - 1;
-    build(plan, &cfg, target);
+    build(plan, &cfg, cpu_target(1));
+    size_t lean_bytes = plan->total_bytes;
     assert_int_equal(plan->shape.recompute, RECOMPUTE_GELU_LN);
-    assert_true(plan->total_bytes <= target.limit_bytes);
+    cfg.memory.recompute = CONFIG_RECOMPUTE_NONE;
+    build(plan, &cfg, cpu_target(1));
+    assert_true(lean_bytes < plan->total_bytes);
 }
 
 static void test_a_given_recompute_is_kept_under_a_limit(void **state)
@@ -330,7 +328,7 @@ int main(void)
         PLAN_TEST(test_given_micro_batch_must_divide),
         PLAN_TEST(test_head_chunk_is_never_more_than_the_rows),
         PLAN_TEST(test_a_limit_shrinks_the_micro_batch_and_nothing_else),
-        PLAN_TEST(test_recompute_is_bought_when_micro_batches_are_used_up),
+        PLAN_TEST(test_auto_recomputes_and_takes_fewer_bytes_than_keeping),
         PLAN_TEST(test_a_given_recompute_is_kept_under_a_limit),
         PLAN_TEST(test_refusal_names_the_micro_batch_that_fits),
         PLAN_TEST(test_refusal_names_the_largest_regions),
