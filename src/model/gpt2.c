@@ -8,6 +8,12 @@
 #include "base/rng.h"
 #include "model/acts.h"
 
+const char *recompute_name(Recompute recompute)
+{
+    static const char *const NAMES[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_GELU_LN] = "gelu_ln"};
+    return NAMES[recompute];
+}
+
 /* ---- life -------------------------------------------------------------------------------- */
 
 Err gpt2_open(GPT2 *m, const GptDims *dims, const GptShape *shape, const Layout *layout)

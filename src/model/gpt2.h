@@ -17,6 +17,9 @@ extern "C" {
 /* What is kept from forward for backward; the rest is recomputed. Results are the same bits. */
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_GELU_LN } Recompute;
 
+/* As the setting spells it: "none", "gelu_ln". */
+const char *recompute_name(Recompute recompute);
+
 /* How much a GPT2 is built for. */
 typedef struct {
     int64_t micro_batch; /* B: sequences at once */
