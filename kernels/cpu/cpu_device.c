@@ -3,6 +3,7 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/host.h"
+#include "kernels/cpu/outer_sum.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/ops_table.h"
 
@@ -128,8 +129,9 @@ static size_t larger(size_t a, size_t b)
 
 size_t cpu_workspace_bytes(int32_t n_threads, const OpLimits *limits)
 {
-    return larger(cpu_layernorm_scratch_bytes(limits),
-                  cpu_attention_scratch_bytes(n_threads, limits));
+    size_t rows =
+        larger(cpu_layernorm_scratch_bytes(limits), cpu_attention_scratch_bytes(n_threads, limits));
+    return larger(rows, cpu_outer_sum_scratch_bytes(n_threads));
 }
 
 static void cpu_print_versions(FILE *out)

@@ -1,6 +1,9 @@
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/gemm.h"
+#include "kernels/cpu/outer_sum.h"
 #include "kernels/cpu/parallel.h"
+
+#include "base/check.h"
 
 #include <string.h>
 
@@ -65,6 +68,9 @@ void cpu_linear_backward_weight(Device *dev, Tensor dw, Tensor db, Tensor x, Ten
     int64_t N = x.dim[0], I = x.dim[1], O = dy.dim[1];
     if (tensor_present(db))
         add_column_sums(dev, db.data, dy.data, N, O);
-    dev->err =
-        cpu_gemm(I, O, N, (GemmIn){x.data, I, true}, (GemmIn){dy.data, O, false}, 1, dw.data, O);
+    size_t wanted = cpu_outer_sum_scratch_bytes(dev->n_threads);
+    ASSERT(tensor_bytes(dev->workspace) >= wanted,
+           "weight gradients want %zu bytes of workspace, have %zu", wanted,
+           tensor_bytes(dev->workspace));
+    cpu_outer_sum(dev->n_threads, dev->workspace.data, dw.data, x.data, dy.data, N, I, O);
 }
