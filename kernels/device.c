@@ -101,6 +101,22 @@ void device_free(Device *dev, void *memory)
         dev->ops->free(dev, memory);
 }
 
+Err device_alloc_host(Device *dev, size_t n_bytes, void **memory)
+{
+    return dev->ops->alloc_host(dev, n_bytes, memory);
+}
+
+void device_free_host(Device *dev, void *memory)
+{
+    if (memory)
+        dev->ops->free_host(dev, memory);
+}
+
+bool device_is_host(const Device *dev)
+{
+    return dev->kind == DEVICE_CPU;
+}
+
 void device_set_workspace(Device *dev, Tensor bytes)
 {
     dev->workspace = bytes;
@@ -131,6 +147,27 @@ void device_download(Device *dev, void *host, Tensor src)
 {
     if (!dev->err && tensor_count(src) > 0)
         dev->ops->download(dev, host, src);
+}
+
+bool device_can_tune(const Device *dev)
+{
+    return dev->ops->can_tune(dev);
+}
+
+void device_tune(Device *dev, bool tuning)
+{
+    dev->ops->tune(dev, tuning);
+}
+
+Err device_tuning_export(Device *dev, char **text)
+{
+    *text = NULL;
+    return dev->ops->tuning_export(dev, text);
+}
+
+Err device_tuning_import(Device *dev, const char *text)
+{
+    return dev->ops->tuning_import(dev, text);
 }
 
 Err device_sync(Device *dev)

@@ -29,18 +29,21 @@ typedef struct {
 } Device;
 
 typedef struct {
-    char name[128];            /* "AMD EPYC 9654, 2 threads", "NVIDIA H200" */
-    size_t memory_total_bytes; /* of the device (the host's physical memory for the CPU) */
-    size_t memory_free_bytes;  /* available now to this process; cgroup limits honoured */
-    double peak_flops;         /* dense, in the storage dtype; 0 when unknown */
-    char peak_source[64];      /* where that number comes from: "measured", "data sheet" */
-    DType storage_dtype;       /* best dtype for parameters and activations here */
+    char name[128];             /* "AMD EPYC 9654, 2 threads", "NVIDIA H200" */
+    size_t memory_total_bytes;  /* of the device (the host's physical memory for the CPU) */
+    size_t memory_free_bytes;   /* available now to this process; cgroup limits honoured */
+    double peak_flops;          /* dense, in the storage dtype; 0 when unknown */
+    char peak_source[64];       /* where that number comes from: "measured", "data sheet" */
+    DType storage_dtype;        /* best dtype for parameters and activations here */
+    char id[64];                /* of a GPU: its UUID, the same in every process; "" for a CPU */
+    int32_t compute_capability; /* of a GPU: 75, 80, 86, ...; 0 for a CPU */
 } DeviceInfo;
 
 typedef struct {
     DeviceKind kind;
     int32_t local_rank; /* CUDA: device local_rank modulo the visible ones */
     int32_t n_threads;  /* CPU; 0: one */
+    bool tf32;          /* CUDA: float32 products may round their inputs to TF32 (10 bits) */
 } DeviceArgs;
 
 /* Can a device of this kind be opened here? When not, *reason (borrowed, static) says why: no
@@ -60,6 +63,12 @@ void device_print_versions(FILE *out);
 Err device_alloc(Device *dev, size_t n_bytes, void **memory);
 void device_free(Device *dev, void *memory);
 
+/* Host memory that copies to and from the device move fastest (pinned on CUDA). */
+Err device_alloc_host(Device *dev, size_t n_bytes, void **memory);
+void device_free_host(Device *dev, void *memory);
+/* May the host read and write this device's tensors? Only on the CPU. */
+bool device_is_host(const Device *dev);
+
 /* Give ops their scratch: at least ops_workspace_bytes() (kernels/ops.h). */
 void device_set_workspace(Device *dev, Tensor bytes);
 
@@ -70,6 +79,22 @@ void device_copy(Device *dev, Tensor dst, Tensor src);
 void device_upload(Device *dev, Tensor dst, const void *host);
 /* Device to host memory, queued; valid after device_sync. */
 void device_download(Device *dev, void *host, Tensor src);
+
+/* ---- choosing among equivalent algorithms --------------------------------------------------
+ *
+ * A GPU library knows several ways to compute one product; they differ in speed and in the last
+ * bits. While tuning, ops that are called time the candidates on their actual arguments (whose
+ * contents are lost) and keep the fastest; afterwards the choice is fixed. Choices travel as lines
+ * of text, keyed by card, library version and shape: to other ranks, to a cache file, with a
+ * checkpoint. Nothing to choose on the CPU. */
+
+bool device_can_tune(const Device *dev);
+void device_tune(Device *dev, bool tuning);
+/* Every choice made so far, a new NUL-terminated string (caller frees; "" when there is none). */
+Err device_tuning_export(Device *dev, char **text);
+/* Take these choices; lines of other cards or versions are ignored, and so is what was chosen
+ * already. ERR_DATA: not such a text. */
+Err device_tuning_import(Device *dev, const char *text);
 
 /* Wait for all queued work; the sticky error, if any, moves to the caller. */
 Err device_sync(Device *dev);

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cuda/scratch.h"
 #include "kernels/ops_table.h"
 
 /* ---- checks ------------------------------------------------------------------------------ */
@@ -322,20 +323,6 @@ void op_adamw(Device *dev, const AdamwArgs *a)
 }
 
 /* ---- scratch ----------------------------------------------------------------------------- */
-
-/* The GPU backend: one part for cuBLASLt, one for the partial sums that give reductions a fixed
- * order. */
-enum { CUBLASLT_BYTES = 32 << 20, CUDA_PARTIAL_SUMS = 256 };
-
-/* Partial sums are kept per column: bias gradients have up to 4C columns, LayerNorm's two gradients
- * 2C. The embedding's backward sorts its rows by token in the same place: a key and a row number
- * each. */
-static size_t cuda_workspace_bytes(const OpLimits *limits)
-{
-    size_t sums = (size_t)CUDA_PARTIAL_SUMS * 4 * (size_t)limits->n_embd * sizeof(float);
-    size_t sort = 2 * 2 * (size_t)limits->n_rows * sizeof(int32_t); /* in and out */
-    return CUBLASLT_BYTES + (sums > sort ? sums : sort);
-}
 
 size_t ops_workspace_bytes(DeviceKind kind, int32_t n_threads, const OpLimits *limits)
 {

@@ -25,10 +25,18 @@ struct DeviceOps {
     /* ---- memory ---- */
     Err (*alloc)(Device *dev, size_t n_bytes, void **memory);
     void (*free)(Device *dev, void *memory);
+    Err (*alloc_host)(Device *dev, size_t n_bytes, void **memory);
+    void (*free_host)(Device *dev, void *memory);
     void (*zero)(Device *dev, Tensor t);
     void (*copy)(Device *dev, Tensor dst, Tensor src);
     void (*upload)(Device *dev, Tensor dst, const void *host);
     void (*download)(Device *dev, void *host, Tensor src);
+
+    /* ---- choosing algorithms ---- */
+    bool (*can_tune)(const Device *dev);
+    void (*tune)(Device *dev, bool tuning);
+    Err (*tuning_export)(Device *dev, char **text);
+    Err (*tuning_import)(Device *dev, const char *text);
 
     /* ---- ops ---- */
     void (*dropout)(Device *dev, Tensor y, Tensor x, Dropout dropout); /* rate > 0 */
@@ -66,7 +74,8 @@ typedef struct {
     void (*print_versions)(FILE *out); /* "name: version" lines */
 } Backend;
 
-extern const Backend cpu_backend; /* kernels/cpu/cpu_device.c */
+extern const Backend cpu_backend;  /* kernels/cpu/cpu_device.c */
+extern const Backend cuda_backend; /* kernels/cuda/cuda_device.c */
 
 #ifdef __cplusplus
 }

@@ -85,6 +85,34 @@ static void cpu_free(Device *dev, void *memory)
     free(memory);
 }
 
+static bool cpu_can_tune(const Device *dev)
+{
+    (void)dev;
+    return false;
+}
+
+static void cpu_tune(Device *dev, bool tuning)
+{
+    (void)dev;
+    (void)tuning;
+}
+
+static Err cpu_tuning_export(Device *dev, char **text)
+{
+    (void)dev;
+    *text = strdup("");
+    if (!*text)
+        FAIL(ERR_SYSTEM, "out of memory for the choices of algorithms");
+    return OK;
+}
+
+static Err cpu_tuning_import(Device *dev, const char *text)
+{
+    (void)dev;
+    (void)text;
+    return OK;
+}
+
 /* All threads share the work: one alone does not reach the memory's bandwidth. */
 enum { PART_BYTES = 1 << 16 };
 
@@ -148,10 +176,16 @@ static const DeviceOps CPU_OPS = {
     .sync = cpu_sync,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .alloc_host = cpu_alloc,
+    .free_host = cpu_free,
     .zero = cpu_zero,
     .copy = cpu_copy,
     .upload = cpu_upload,
     .download = cpu_download,
+    .can_tune = cpu_can_tune,
+    .tune = cpu_tune,
+    .tuning_export = cpu_tuning_export,
+    .tuning_import = cpu_tuning_import,
     .dropout = cpu_dropout,
     .embedding_forward = cpu_embedding_forward,
     .embedding_backward = cpu_embedding_backward,

@@ -44,7 +44,7 @@ static void open_run(Fixture *f, ToyRun *run, const ToyArgs *args)
 static int set_up(void **state)
 {
     Fixture *f = calloc(1, sizeof *f);
-    const DeviceArgs cpu = {DEVICE_CPU, 0, 1};
+    const DeviceArgs cpu = {.kind = DEVICE_CPU, .n_threads = 1};
     const ToyArgs args = smallest();
     temp_make(&f->temp);
     check_no_err(comm_open(&f->comm, false));

@@ -17,7 +17,7 @@ typedef struct {
 static int set_up(void **state)
 {
     Fixture *f = calloc(1, sizeof *f);
-    const DeviceArgs args = {DEVICE_CPU, 0, 1};
+    const DeviceArgs args = {.kind = DEVICE_CPU, .n_threads = 1};
     temp_make(&f->temp);
     check_no_err(comm_open(&f->comm, false));
     check_no_err(device_open(&f->dev, &args));

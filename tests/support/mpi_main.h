@@ -44,7 +44,7 @@ static inline void mpi_main_try(MpiTest *t, Err err)
 static inline void mpi_main_open(MpiTest *t)
 {
     mpi_main_try(t, comm_open(&t->comm, true));
-    const DeviceArgs args = {DEVICE_CPU, t->comm.local_rank, 1};
+    const DeviceArgs args = {.kind = DEVICE_CPU, .local_rank = t->comm.local_rank, .n_threads = 1};
     mpi_main_try(t, device_open(&t->dev, &args));
     mpi_main_try(t, comm_bind(&t->comm, &t->dev, COMM_MPI));
     if (t->comm.world > 1)

@@ -1,0 +1,134 @@
+/* What the kernels share: 16-byte accesses, sums over a warp and a block, and the choice of a
+ * template by a tensor's dtype. No machine code here: see <primitives.cuh>. */
+#ifndef GPT_KERNELS_CUDA_COMMON_CUH
+#define GPT_KERNELS_CUDA_COMMON_CUH
+
+#include <primitives.cuh>
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_ops.h"
+
+/* ---- accesses ------------------------------------------------------------------------------ */
+
+/* N values of T as floats: N = lanes_of<T>() (16 bytes) where everything is aligned, else N = 1.
+ * "streamed" data is not read again soon: it leaves the caches first. */
+template <class T> __host__ __device__ constexpr int lanes_of()
+{
+    return (int)(16 / sizeof(T));
+}
+
+template <class T, int N> struct Lanes; /* load and store of N values */
+
+template <class T> struct Lanes<T, 1> {
+    static __device__ __forceinline__ void load(float *x, const T *p) { x[0] = to_float(*p); }
+    static __device__ __forceinline__ void store(T *p, const float *x) { *p = from_float<T>(x[0]); }
+};
+
+template <> struct Lanes<float, 4> {
+    static __device__ __forceinline__ void load(float *x, const float *p)
+    {
+        float4 v = *(const float4 *)p;
+        x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
+    }
+    static __device__ __forceinline__ void store(float *p, const float *x)
+    {
+        *(float4 *)p = make_float4(x[0], x[1], x[2], x[3]);
+    }
+};
+
+template <class T> struct Lanes<T, 8> {
+    static __device__ __forceinline__ void load(float *x, const T *p)
+    {
+        uint4 v = *(const uint4 *)p;
+        const uint32_t word[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float2 two = unpack2<T>(word[i]);
+            x[2 * i] = two.x, x[2 * i + 1] = two.y;
+        }
+    }
+    static __device__ __forceinline__ void store(T *p, const float *x)
+    {
+        *(uint4 *)p = make_uint4(pack2<T>(x[0], x[1]), pack2<T>(x[2], x[3]),
+                                 pack2<T>(x[4], x[5]), pack2<T>(x[6], x[7]));
+    }
+};
+
+template <class T, int N> __device__ __forceinline__ void load_lanes(float *x, const T *p)
+{
+    Lanes<T, N>::load(x, p);
+}
+
+template <class T, int N> __device__ __forceinline__ void store_lanes(T *p, const float *x)
+{
+    Lanes<T, N>::store(p, x);
+}
+
+/* ---- sums ---------------------------------------------------------------------------------- */
+
+/* Over the 32 lanes, the same bits in all of them. */
+__device__ __forceinline__ float warp_sum(float x)
+{
+    for (int step = 16; step > 0; step /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+__device__ __forceinline__ double warp_sum(double x)
+{
+    for (int step = 16; step > 0; step /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, step);
+    return x;
+}
+
+/* NaN, once there, stays only if the caller looks for it: fmaxf drops it. */
+__device__ __forceinline__ float warp_max(float x)
+{
+    for (int step = 16; step > 0; step /= 2)
+        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, step));
+    return x;
+}
+
+/* ---- launching ------------------------------------------------------------------------------ */
+
+/* Blocks of `per_block` that cover n. */
+static inline unsigned blocks_for(int64_t n, int64_t per_block)
+{
+    return (unsigned)((n + per_block - 1) / per_block);
+}
+
+/* Can n values of a T be taken lanes_of<T>() at a time from each of these addresses? */
+template <class T, class... Pointers> static inline bool fits_lanes(int64_t n, Pointers... p)
+{
+    const uintptr_t address[] = {(uintptr_t)p...};
+    bool aligned = n % lanes_of<T>() == 0;
+    for (uintptr_t a : address)
+        aligned = aligned && a % 16 == 0;
+    return aligned;
+}
+
+/* Run a statement with T the C++ type of a float dtype: BY_DTYPE(x.dtype, launch_gelu<T>(...)); */
+#define BY_DTYPE(dtype_, ...)                                                                      \
+    do {                                                                                           \
+        switch (dtype_) {                                                                          \
+        case DTYPE_F32: {                                                                          \
+            typedef float T;                                                                       \
+            __VA_ARGS__;                                                                           \
+            break;                                                                                 \
+        }                                                                                          \
+        case DTYPE_BF16: {                                                                         \
+            typedef bf16 T;                                                                        \
+            __VA_ARGS__;                                                                           \
+            break;                                                                                 \
+        }                                                                                          \
+        case DTYPE_F16: {                                                                          \
+            typedef f16 T;                                                                         \
+            __VA_ARGS__;                                                                           \
+            break;                                                                                 \
+        }                                                                                          \
+        default:                                                                                   \
+            cuda_refuse_dtype(dev, dtype_);                                                        \
+        }                                                                                          \
+    } while (0)
+
+#endif
