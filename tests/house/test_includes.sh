@@ -101,7 +101,7 @@ check_conditional() {
     while IFS= read -r line; do
         text=${line#*:} text=${text#*:}
         [[ ${line%%:*} =~ $CONDITIONAL_FILES ]] && continue
-        [[ ${line%%:*} == *.*h && $text =~ ^#ifndef\ GPT_[A-Z0-9_]+_H$ ]] && continue
+        [[ ${line%%:*} == *.*h && $text =~ ^#ifndef\ GPT_[A-Z0-9_]+_(H|CUH)$ ]] && continue
         [[ $text =~ ^#ifdef\ __cplusplus$ ]] && continue
         violation "$(cut -d: -f1,2 <<<"$line")" "conditional compilation: $text"
     done < <(grep -HnE '^[[:space:]]*#[[:space:]]*(if|ifdef|ifndef|elif|else)([^a-z]|$)' "$@")
