@@ -33,8 +33,16 @@ typedef struct {
 void cuda_gemm(Device *dev, int64_t m, int64_t n, int64_t k, CudaGemmIn a, CudaGemmIn b, float beta,
                CudaGemmOut c, const void *bias);
 
+/* ---- the algorithms chosen so far ----------------------------------------------------------- */
+
 GemmTuner *gemm_tuner_new(void); /* NULL: out of memory */
 void gemm_tuner_free(GemmTuner *tuner);
+
+/* What device_can_tune, device_tune, device_tuning_export and device_tuning_import do. */
+bool cuda_can_tune(const Device *dev);
+void cuda_tune(Device *dev, bool tuning);
+Err cuda_tuning_export(Device *dev, char **text);
+Err cuda_tuning_import(Device *dev, const char *text);
 
 #ifdef __cplusplus
 }
