@@ -36,6 +36,32 @@ template <> struct Lanes<float, 4> {
     }
 };
 
+template <class T> struct Lanes<T, 4> { /* 8 bytes: beside four floats */
+    static __device__ __forceinline__ void load(float *x, const T *p)
+    {
+        uint2 v = *(const uint2 *)p;
+        float2 lo = unpack2<T>(v.x), hi = unpack2<T>(v.y);
+        x[0] = lo.x, x[1] = lo.y, x[2] = hi.x, x[3] = hi.y;
+    }
+    static __device__ __forceinline__ void store(T *p, const float *x)
+    {
+        *(uint2 *)p = make_uint2(pack2<T>(x[0], x[1]), pack2<T>(x[2], x[3]));
+    }
+};
+
+template <> struct Lanes<float, 8> { /* 32 bytes: beside eight of 16 bits */
+    static __device__ __forceinline__ void load(float *x, const float *p)
+    {
+        Lanes<float, 4>::load(x, p);
+        Lanes<float, 4>::load(x + 4, p + 4);
+    }
+    static __device__ __forceinline__ void store(float *p, const float *x)
+    {
+        Lanes<float, 4>::store(p, x);
+        Lanes<float, 4>::store(p + 4, x + 4);
+    }
+};
+
 template <class T> struct Lanes<T, 8> {
     static __device__ __forceinline__ void load(float *x, const T *p)
     {
@@ -62,6 +88,25 @@ template <class T, int N> __device__ __forceinline__ void load_lanes(float *x, c
 template <class T, int N> __device__ __forceinline__ void store_lanes(T *p, const float *x)
 {
     Lanes<T, N>::store(p, x);
+}
+
+/* 16 bytes as memory holds them: values waiting in registers take half the room they take as
+ * floats. */
+template <class T> struct Packet {
+    uint4 bits;
+};
+template <> struct Packet<float> {
+    float4 bits;
+};
+
+template <class T> __device__ __forceinline__ Packet<T> load_packet(const T *p)
+{
+    return *(const Packet<T> *)p;
+}
+
+template <class T> __device__ __forceinline__ void unpack(float *x, const Packet<T> &packet)
+{
+    load_lanes<T, lanes_of<T>()>(x, (const T *)&packet);
 }
 
 /* ---- sums ---------------------------------------------------------------------------------- */

@@ -4,16 +4,16 @@
 
 #include "kernels/cuda/common.cuh"
 
-/* What a kernel needs of a Dropout; scale 1 and threshold 0 keep everything. */
+/* What a kernel needs of a Dropout; scale 1 and rate 0 keep everything. */
 struct DropoutMask {
-    uint64_t seed, site;     /* the site in the low 16 bits of the stream */
+    uint64_t seed, site; /* the site is the low 16 bits of the stream */
     int64_t first_sample;
-    float rate, scale;       /* scale = 1 / (1 - rate) */
+    float rate, scale; /* scale = 1 / (1 - rate) */
 };
 
 static inline DropoutMask dropout_mask(Dropout d)
 {
-    DropoutMask m = {d.seed, d.site, d.first_sample, d.rate, 1.0f / (1.0f - d.rate)};
+    DropoutMask m = {d.seed, d.site, d.first_sample, d.rate, (float)(1 / (1 - (double)d.rate))};
     return m;
 }
 
@@ -37,14 +37,31 @@ __device__ __forceinline__ uint4 dropout_bits(uint64_t seed, uint64_t stream, ui
     return make_uint4(c0, c1, c2, c3);
 }
 
-/* What element e of a sample is multiplied by: 0 or scale. `sample` counts from the tensor's first.
- */
+__device__ __forceinline__ float dropout_choose(const DropoutMask &m, uint32_t word)
+{
+    return (float)(word >> 8) * 0x1p-24f >= m.rate ? m.scale : 0.0f;
+}
+
+/* What elements 4 quad ... 4 quad + 3 of a sample are multiplied by: 0 or scale. `sample` counts
+ * from the tensor's first. */
+__device__ __forceinline__ float4 dropout_factors(const DropoutMask &m, int64_t sample,
+                                                  int64_t quad)
+{
+    uint64_t stream = (uint64_t)(m.first_sample + sample) << 16 | m.site;
+    uint4 bits = dropout_bits(m.seed, stream, (uint64_t)quad);
+    return make_float4(dropout_choose(m, bits.x), dropout_choose(m, bits.y),
+                       dropout_choose(m, bits.z), dropout_choose(m, bits.w));
+}
+
+/* The same for the one element e. */
 __device__ __forceinline__ float dropout_factor(const DropoutMask &m, int64_t sample, int64_t e)
 {
     uint64_t stream = (uint64_t)(m.first_sample + sample) << 16 | m.site;
     uint4 bits = dropout_bits(m.seed, stream, (uint64_t)e / 4);
-    uint32_t word = e % 4 == 0 ? bits.x : e % 4 == 1 ? bits.y : e % 4 == 2 ? bits.z : bits.w;
-    return (float)(word >> 8) * 0x1p-24f >= m.rate ? m.scale : 0.0f;
+    return dropout_choose(m, e % 4 == 0   ? bits.x
+                             : e % 4 == 1 ? bits.y
+                             : e % 4 == 2 ? bits.z
+                                          : bits.w);
 }
 
 #endif

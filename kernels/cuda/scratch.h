@@ -38,7 +38,48 @@ static inline size_t cuda_layernorm_scratch_bytes(int64_t N, int64_t C)
 
 /* ---- embedding.cu: tokens sorted by value, stably ------------------------------------------- */
 
+enum {
+    CUDA_SORT_TILE = 1024, /* rows that one block sorts by a digit */
+    CUDA_SORT_DIGITS = 256,
+    CUDA_RUN_TILE = 128 /* sorted rows at most that one warp adds up */
+};
+
+/* Where each part of it is, in bytes from the workspace's start. */
+typedef struct {
+    size_t keys[2], rows[2]; /* (N) int32: read by one pass, written by the next */
+    size_t counts;           /* (sort tiles, digits) int32 */
+    size_t heads;            /* (run tiles, C) float32 */
+    size_t n_bytes;
+} CudaEmbeddingScratch;
+
+static inline CudaEmbeddingScratch cuda_embedding_scratch(int64_t N, int64_t C)
+{
+    size_t pairs = ((size_t)N * sizeof(int32_t) + 255) / 256 * 256;
+    size_t sort_tiles = ((size_t)N + CUDA_SORT_TILE - 1) / CUDA_SORT_TILE;
+    size_t run_tiles = ((size_t)N + CUDA_RUN_TILE - 1) / CUDA_RUN_TILE;
+    CudaEmbeddingScratch s;
+    s.keys[0] = 0;
+    s.keys[1] = pairs;
+    s.rows[0] = 2 * pairs;
+    s.rows[1] = 3 * pairs;
+    s.counts = 4 * pairs;
+    s.heads = s.counts + sort_tiles * CUDA_SORT_DIGITS * sizeof(int32_t);
+    s.n_bytes = s.heads + run_tiles * (size_t)C * sizeof(float);
+    return s;
+}
+
 /* ---- reduce.cu ------------------------------------------------------------------------------ */
+
+enum { CUDA_SUM_BLOCK = 4096, CUDA_MAX_SUM_PARTIALS = 1024 };
+
+/* Into how many partial sums, in float64, n values are divided. */
+static inline int64_t cuda_sum_partials(int64_t n)
+{
+    int64_t blocks = (n + CUDA_SUM_BLOCK - 1) / CUDA_SUM_BLOCK;
+    return blocks < CUDA_MAX_SUM_PARTIALS ? blocks : CUDA_MAX_SUM_PARTIALS;
+}
+
+#define CUDA_SUM_SCRATCH_BYTES (CUDA_MAX_SUM_PARTIALS * sizeof(double))
 
 /* The largest of all of the above within these limits. */
 size_t cuda_workspace_bytes(const OpLimits *limits);

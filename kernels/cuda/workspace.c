@@ -12,5 +12,6 @@ size_t cuda_workspace_bytes(const OpLimits *limits)
     int64_t N = limits->n_rows, C = limits->n_embd;
     size_t sums =
         larger(cuda_column_sums_scratch_bytes(N, 4 * C), cuda_layernorm_scratch_bytes(N, C));
-    return larger(CUDA_GEMM_BYTES, sums);
+    size_t embedding = cuda_embedding_scratch(N, C).n_bytes;
+    return larger(larger(CUDA_GEMM_BYTES, CUDA_SUM_SCRATCH_BYTES), larger(sums, embedding));
 }
