@@ -68,6 +68,7 @@ Err device_open(Device *dev, const DeviceArgs *args)
     ASSERT(table_is_complete(backend->ops), "%s: an op is missing", device_kind_name(args->kind));
     dev->kind = args->kind;
     dev->ops = backend->ops;
+    dev->n_sharers = 1;
     Err err = dev->ops->open(dev, args);
     if (err) {
         device_close(dev);

@@ -24,6 +24,7 @@ typedef struct {
     const DeviceOps *ops;
     Err err;           /* sticky; owned */
     int32_t n_threads; /* CPU: OpenMP threads of every op */
+    int32_t n_sharers; /* ranks that share its memory, this one included; 1 unless set after open */
     Tensor workspace;  /* bytes for op-internal scratch; borrowed from the plan's arena */
     void *impl;        /* backend state; NULL on the CPU */
 } Device;

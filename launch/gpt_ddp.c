@@ -9,6 +9,7 @@
 
 #include "launch/args.h"
 #include "launch/bind.h"
+#include "launch/machine.h"
 #include "launch/report.h"
 #include "launch/signals.h"
 #include "plan/plan.h"
@@ -175,43 +176,13 @@ static Err answer(const Options *o)
 
 /* ---- the run ----------------------------------------------------------------------------- */
 
-static Err choose_device(const Config *cfg, DeviceKind *kind)
-{
-    const char *reason = "";
-    bool has_gpu = device_available(DEVICE_CUDA, &reason);
-    bool wants_gpu = cfg->system.device == CONFIG_DEVICE_CUDA;
-    if (wants_gpu && !has_gpu)
-        FAIL(ERR_SYSTEM, "device = cuda: %s; use device = auto or cpu", reason);
-    *kind = has_gpu && cfg->system.device != CONFIG_DEVICE_CPU ? DEVICE_CUDA : DEVICE_CPU;
-    return OK;
-}
-
-static CommKind choose_comm(const Config *cfg, const Comm *comm, DeviceKind device)
-{
-    if (cfg->system.comm == CONFIG_COMM_NCCL)
-        return COMM_NCCL;
-    if (comm->world == 1)
-        return COMM_SINGLE;
-    bool wants_mpi = cfg->system.comm == CONFIG_COMM_MPI;
-    return device == DEVICE_CPU || wants_mpi ? COMM_MPI : COMM_NCCL;
-}
-
-static Err open_device(const Config *cfg, Comm *comm, Device *dev)
-{
-    DeviceArgs args = {.local_rank = comm->local_rank};
-    TRY(comm_agree(comm, choose_device(cfg, &args.kind)));
-    TRY(bind_threads(comm, &args.n_threads));
-    TRY(comm_agree(comm, device_open(dev, &args)));
-    return comm_bind(comm, dev, choose_comm(cfg, comm, args.kind));
-}
-
 static Err train(const Config *cfg, Comm *comm, const int *stop_signal)
 {
     Device dev = {0};
     Trainer *trainer = calloc(1, sizeof *trainer);
     Err err = trainer ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the trainer");
     TRY_GOTO(err, done, comm_agree(comm, err));
-    TRY_GOTO(err, done, open_device(cfg, comm, &dev));
+    TRY_GOTO(err, done, machine_open(cfg, comm, &dev));
     TRY_GOTO(err, done, trainer_open(trainer, cfg, comm, &dev, stop_signal));
     TRY_GOTO(err, done, trainer_run(trainer));
 done:

@@ -49,10 +49,8 @@ static Err open_data(Trainer *t, int64_t *vocab_size)
 static int64_t own_limit(const Trainer *t, const DeviceInfo *info)
 {
     int64_t bytes = t->cfg->memory.memory_limit;
-    if (bytes == CONFIG_AUTO) {
-        int64_t sharers = t->dev->kind == DEVICE_CPU ? t->comm->local_world : 1;
-        bytes = ((int64_t)info->memory_free_bytes - MEMORY_RESERVE_BYTES) / sharers;
-    }
+    if (bytes == CONFIG_AUTO)
+        bytes = ((int64_t)info->memory_free_bytes - MEMORY_RESERVE_BYTES) / t->dev->n_sharers;
     return bytes > 1 ? bytes : 1;
 }
 
