@@ -1,4 +1,4 @@
-/* The two ways to compute attention on a GPU, chosen by attention.cu: tensor cores where the dtype,
+/* The two ways to compute attention on a GPU, chosen by attention.c: tensor cores where the dtype,
  * the head size and the card allow it, else plain arithmetic. Both are deterministic, without
  * atomics, and agree to rounding; dropout masks are the same bit for bit. */
 #ifndef GPT_KERNELS_CUDA_ATTENTION_H
@@ -16,7 +16,9 @@ bool cuda_attention_mma_supports(DType dtype, int64_t head_size);
 void cuda_attention_forward_mma(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout);
 void cuda_attention_backward_mma(Device *dev, const AttentionBackward *args);
 
-/* attention_simt.cu: any dtype, head sizes up to 256, any card. */
+enum { CUDA_MAX_HEAD_SIZE = 256 };
+
+/* attention_simt.cu: any dtype, head sizes up to CUDA_MAX_HEAD_SIZE, any card. */
 void cuda_attention_forward_simt(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout);
 void cuda_attention_backward_simt(Device *dev, const AttentionBackward *args);
 

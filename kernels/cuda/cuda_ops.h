@@ -34,8 +34,7 @@ void cuda_linear_backward_weight(Device *dev, Tensor dw, Tensor db, Tensor x, Te
 void cuda_gelu_forward(Device *dev, Tensor y, Tensor x, GeluKind kind);
 void cuda_gelu_backward(Device *dev, Tensor dx, Tensor y, Tensor dy, Tensor x, GeluKind kind);
 
-/* attention.cu: chooses tensor cores (attention_*_sm80.cu) or plain arithmetic (attention_simt.cu)
- */
+/* attention.c: chooses tensor cores (attention_*_sm80.cu) or plain arithmetic (attention_simt.cu) */
 void cuda_attention_forward(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout);
 void cuda_attention_backward(Device *dev, const AttentionBackward *args);
 
