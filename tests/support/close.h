@@ -28,7 +28,8 @@ typedef struct {
 double unit_roundoff(DType dtype);
 
 /* Of a sum of n_terms in float32 whose absolute values add up to `magnitude`, stored in `dtype`. A
- * term's own few operations (a product, exp, division) are allowed 8 roundings. */
+ * term's own few operations (a product, exp, division) are allowed 8 roundings. Below its normal
+ * numbers a float16 is off by its spacing there. */
 Tolerance tolerance_sum(DType dtype, int64_t n_terms, double magnitude);
 
 /* Of a central difference in float32 along a random direction, against the inner product of

@@ -255,25 +255,34 @@ static void run_with_threads(OpFixture *fx, int32_t n_threads, OpCall *call, voi
     device_close(&dev);
 }
 
+enum { MAX_OUTPUTS = 8 };
+
+/* *first = the tensor's bytes in run 0; the same bits are wanted in the others. */
+static void keep_or_compare(OpFixture *fx, Tensor t, int32_t run, void **first, const char *what,
+                            const char *file, int line)
+{
+    void *now = pull_bytes(&fx->dev, t);
+    if (run == 0) {
+        *first = now;
+        return;
+    }
+    check_same_bits(now, *first, tensor_count(t), dtype_bytes(t.dtype), what, file, line);
+    free(now);
+}
+
 void check_repeats(OpFixture *fx, OpCall *call, void *arg, const Twin *output, int32_t n_outputs,
                    const char *file, int line)
 {
-    static const int32_t THREADS[] = {1, 1, 2, 3};
-    void *first[8];
-    ASSERT(n_outputs <= 8, "%d outputs", (int)n_outputs);
-    for (int32_t run = 0; run < 4; run++) {
-        run_with_threads(fx, THREADS[run], call, arg, output, n_outputs);
+    const int32_t *n_threads = fx->variant->repeats;
+    void *first[MAX_OUTPUTS];
+    ASSERT(n_outputs <= MAX_OUTPUTS, "%d outputs", (int)n_outputs);
+    for (int32_t run = 0; run < OP_MAX_REPEATS && n_threads[run]; run++) {
+        run_with_threads(fx, n_threads[run], call, arg, output, n_outputs);
         for (int32_t i = 0; i < n_outputs; i++) {
-            void *now = pull_bytes(&fx->dev, output[i].t);
-            if (run > 0) {
-                char what[64];
-                snprintf(what, sizeof what, "output %d with %d threads", (int)i, (int)THREADS[run]);
-                check_same_bits(now, first[i], tensor_count(output[i].t),
-                                dtype_bytes(output[i].t.dtype), what, file, line);
-                free(now);
-            } else {
-                first[i] = now;
-            }
+            char what[64];
+            snprintf(what, sizeof what, "output %d, run %d with %d threads", (int)i, (int)run,
+                     (int)n_threads[run]);
+            keep_or_compare(fx, output[i].t, run, &first[i], what, file, line);
         }
     }
     for (int32_t i = 0; i < n_outputs; i++)
@@ -302,6 +311,8 @@ static double value_at(OpFixture *fx, const Difference *d, const double *base,
 
 void check_difference(OpFixture *fx, const Difference *d, const char *file, int line)
 {
+    if (fx->dtype != DTYPE_F32)
+        skip();
     int64_t n = tensor_count(d->input.t), n_out = tensor_count(d->output.t);
     double h = cbrt(unit_roundoff(d->input.t.dtype)), *base = op_array(fx, n);
     double *direction = twin_normal(fx, DTYPE_F32, n, 1, 1).ref;
@@ -318,32 +329,20 @@ void check_difference(OpFixture *fx, const Difference *d, const char *file, int 
 
 /* ---- main -------------------------------------------------------------------------------- */
 
-/* The devices a suite runs on, and what they compute in. */
-typedef struct {
-    DeviceKind kind;
-    DType dtype;
-} Variant;
-
-static const Variant VARIANTS[] = {{DEVICE_CPU, DTYPE_F32}, {DEVICE_CUDA, DTYPE_BF16}};
-
-static int group_setup_cpu(void **state)
-{
-    *state = (void *)&VARIANTS[0];
-    return 0;
-}
-
-static int group_setup_cuda(void **state)
-{
-    *state = (void *)&VARIANTS[1];
-    return 0;
-}
+static const OpVariant VARIANTS[] = {
+    {"cpu", DEVICE_CPU, DTYPE_F32, {1, 1, 2, 3}},
+    {"cuda-f32", DEVICE_CUDA, DTYPE_F32, {1, 1, 1}},
+    {"cuda-bf16", DEVICE_CUDA, DTYPE_BF16, {1, 1, 1}},
+    {"cuda-f16", DEVICE_CUDA, DTYPE_F16, {1, 1, 1}},
+};
+enum { N_VARIANTS = sizeof VARIANTS / sizeof *VARIANTS };
 
 int op_setup(void **state)
 {
-    const Variant *variant = *state;
     OpFixture *fx = host_bytes(sizeof *fx);
-    fx->dtype = variant->dtype;
-    MUST(device_open(&fx->dev, &(DeviceArgs){.kind = variant->kind, .n_threads = 2}));
+    fx->variant = *state;
+    fx->dtype = fx->variant->dtype;
+    MUST(device_open(&fx->dev, &(DeviceArgs){.kind = fx->variant->kind, .n_threads = 2}));
     *state = fx;
     return 0;
 }
@@ -367,19 +366,51 @@ int op_teardown(void **state)
     return n_broken;
 }
 
+/* Does this device have the dtype? Old cards lack bfloat16. */
+static bool has_dtype(const OpVariant *variant)
+{
+    Device dev;
+    DeviceInfo info;
+    if (variant->dtype != DTYPE_BF16)
+        return true;
+    MUST(device_open(&dev, &(DeviceArgs){.kind = variant->kind}));
+    MUST(device_info(&dev, &info));
+    device_close(&dev);
+    return info.storage_dtype == DTYPE_BF16;
+}
+
+static int run_variant(const char *name, const OpVariant *variant, const struct CMUnitTest *tests,
+                       size_t n_tests)
+{
+    const char *reason = "";
+    bool here = device_available(variant->kind, &reason);
+    if (!here || !has_dtype(variant)) {
+        printf("skipped: %s on %s: %s\n", name, variant->name, here ? "not its dtype" : reason);
+        return 0;
+    }
+    char title[64];
+    snprintf(title, sizeof title, "%s on %s", name, variant->name);
+    struct CMUnitTest *own = host_bytes(n_tests * sizeof *own);
+    for (size_t i = 0; i < n_tests; i++) {
+        own[i] = tests[i];
+        own[i].initial_state = (void *)variant;
+    }
+    int n_failed = _cmocka_run_group_tests(title, own, n_tests, NULL, NULL);
+    free(own);
+    return n_failed;
+}
+
 int op_suite(const char *name, const struct CMUnitTest *tests, size_t n_tests)
 {
-    CMFixtureFunction const setup[] = {group_setup_cpu, group_setup_cuda};
-    int n_failed = 0;
-    for (size_t i = 0; i < sizeof VARIANTS / sizeof *VARIANTS; i++) {
-        const char *kind = device_kind_name(VARIANTS[i].kind), *reason = "";
-        if (!device_available(VARIANTS[i].kind, &reason)) {
-            printf("skipped: %s on %s: %s\n", name, kind, reason);
+    const char *only = getenv("GPT_OP_VARIANT");
+    int n_failed = 0, n_chosen = 0;
+    for (int32_t i = 0; i < N_VARIANTS; i++) {
+        if (only && strcmp(only, VARIANTS[i].name) != 0)
             continue;
-        }
-        char title[64];
-        snprintf(title, sizeof title, "%s on %s", name, kind);
-        n_failed += _cmocka_run_group_tests(title, tests, n_tests, setup[i], NULL);
+        n_failed += run_variant(name, &VARIANTS[i], tests, n_tests);
+        n_chosen++;
     }
-    return n_failed;
+    if (n_chosen == 0)
+        print_error("GPT_OP_VARIANT=%s: there is no such variant\n", only);
+    return n_chosen > 0 ? n_failed : 1;
 }

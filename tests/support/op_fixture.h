@@ -17,7 +17,18 @@ typedef struct {
     size_t n_bytes;
 } GuardedMemory;
 
+enum { OP_MAX_REPEATS = 4 };
+
+/* What a suite runs on. */
 typedef struct {
+    const char *name; /* "cuda-bf16": for GPT_OP_VARIANT */
+    DeviceKind kind;
+    DType dtype;
+    int32_t repeats[OP_MAX_REPEATS]; /* threads of the runs whose bits are compared; 0 ends them */
+} OpVariant;
+
+typedef struct {
+    const OpVariant *variant;
     Device dev;
     DType dtype; /* of parameters and activations: what the device computes in */
     OpLimits limits;
@@ -72,8 +83,8 @@ void check_twins_same(OpFixture *fx, Twin got, Twin wanted, const char *what, co
 /* Run an op on a device. */
 typedef void OpCall(Device *dev, void *arg);
 
-/* The op's outputs, starting from their ref values, have the same bits run to run and for 1, 2 and
- * 3 threads. */
+/* The op's outputs, starting from their ref values, have the same bits run to run, each on a device
+ * of its own; on the CPU also for 1, 2 and 3 threads. */
 #define CHECK_REPEATS(fx, call, arg, ...)                                                          \
     check_repeats((fx), (call), (arg), (const Twin[]){__VA_ARGS__},                                \
                   (int32_t)(sizeof((const Twin[]){__VA_ARGS__}) / sizeof(Twin)), __FILE__,         \
@@ -83,7 +94,9 @@ void check_repeats(OpFixture *fx, OpCall *call, void *arg, const Twin *output, i
 
 /* The gradient of sum(weight * output) by input, as an op gave it, against a central difference of
  * the forward op along a random direction. `forward` fills output from input (it may fill others).
- */
+ * In float32 only, else the rest of the test is skipped: what 16 bits round away is as large as
+ * such a difference. Gradients in 16 bits are compared with the oracle, and come from the same
+ * source. */
 typedef struct {
     OpCall *forward;
     void *arg;
@@ -97,7 +110,8 @@ void check_difference(OpFixture *fx, const Difference *d, const char *file, int 
 
 /* ---- main -------------------------------------------------------------------------------- */
 
-/* Run the tests (struct CMUnitTest[], made with OP_TEST) on every device; returns the number of
+/* Run the tests (struct CMUnitTest[], made with OP_TEST) on every variant that is here, or on the
+ * one that GPT_OP_VARIANT names (cpu, cuda-f32, cuda-bf16, cuda-f16); returns the number of
  * failures. */
 #define OP_SUITE(name, tests) op_suite((name), (tests), sizeof(tests) / sizeof *(tests))
 #define OP_TEST(function)     cmocka_unit_test_setup_teardown(function, op_setup, op_teardown)
