@@ -8,6 +8,8 @@
 #include "base/check.h"
 #include "comm/comm_ops.h"
 
+static const double INIT_TIMEOUT_S = 120;
+
 /* ---- life -------------------------------------------------------------------------------- */
 
 static void name_host(Comm *comm)
@@ -29,7 +31,8 @@ static Err make_scratch(Comm *comm)
 
 Err comm_open(Comm *comm, bool use_mpi)
 {
-    *comm = (Comm){.world = 1, .local_world = 1, .max_count = INT_MAX};
+    *comm = (Comm){
+        .world = 1, .local_world = 1, .max_count = INT_MAX, .init_timeout_s = INIT_TIMEOUT_S};
     name_host(comm);
     if (!use_mpi) {
         comm->control = &COMM_SINGLE_CONTROL;
@@ -39,38 +42,68 @@ Err comm_open(Comm *comm, bool use_mpi)
     return comm_agree(comm, make_scratch(comm));
 }
 
-static Err choose_ops(Comm *comm, const Device *dev, CommKind kind)
+#ifdef GPT_NCCL
+static const CommOps *const NCCL_OPS = &COMM_NCCL_OPS;
+static void (*const NCCL_PRINT_VERSION)(FILE *) = comm_nccl_print_version;
+#else
+static const CommOps *const NCCL_OPS = NULL;
+static void (*const NCCL_PRINT_VERSION)(FILE *) = NULL;
+#endif
+
+bool comm_built(CommKind kind)
+{
+    return kind != COMM_NCCL || NCCL_OPS;
+}
+
+static Err choose_nccl(const Device *dev, const CommOps **ops)
+{
+    if (!NCCL_OPS)
+        FAIL(ERR_USAGE, "comm = nccl: this program was built without NCCL; use comm = mpi");
+    if (device_is_host(dev))
+        FAIL(ERR_USAGE, "comm = nccl moves GPU memory, and device = %s; use comm = auto",
+             device_kind_name(dev->kind));
+    *ops = NCCL_OPS;
+    return OK;
+}
+
+static Err choose_ops(const Comm *comm, const Device *dev, CommKind kind, const CommOps **ops)
 {
     if (kind == COMM_NCCL)
-        FAIL(ERR_USAGE, "comm = nccl: this program was built without NCCL; use comm = mpi");
-    if (comm->world == 1) {
-        comm->ops = &COMM_SINGLE_OPS;
-        comm->kind = COMM_SINGLE;
-        return OK;
-    }
-    if (kind == COMM_SINGLE)
+        return choose_nccl(dev, ops);
+    if (comm->world > 1 && kind == COMM_SINGLE)
         FAIL(ERR_USAGE, "%d ranks cannot train together without communication; use comm = mpi",
              comm->world);
-    if (dev->kind != DEVICE_CPU)
-        FAIL(ERR_USAGE,
-             "comm = mpi moves host memory only and cannot reach device = %s; "
-             "use device = cpu",
-             device_kind_name(dev->kind));
-    comm->ops = &COMM_MPI_OPS;
-    comm->kind = COMM_MPI;
+    *ops = device_is_host(dev) ? &COMM_MPI_OPS : &COMM_STAGED_OPS;
+    if (comm->world == 1)
+        *ops = &COMM_SINGLE_OPS;
     return OK;
 }
 
 Err comm_bind(Comm *comm, Device *dev, CommKind kind)
 {
-    Err err = comm_agree(comm, choose_ops(comm, dev, kind));
-    if (err)
-        comm->ops = NULL;
-    return err;
+    const CommOps *ops = NULL;
+    ASSERT(!comm->ops, "bound twice");
+    TRY(comm_agree(comm, choose_ops(comm, dev, kind, &ops)));
+    Err err = ops->open(comm, dev);
+    if (err) {
+        ops->close(comm, dev);
+        return err_trace(err, __FILE__, __LINE__);
+    }
+    comm->ops = ops;
+    comm->kind = ops == &COMM_SINGLE_OPS ? COMM_SINGLE : kind;
+    return OK;
+}
+
+void comm_unbind(Comm *comm, Device *dev)
+{
+    if (comm->ops)
+        comm->ops->close(comm, dev);
+    comm->ops = NULL;
 }
 
 void comm_close(Comm *comm)
 {
+    ASSERT(!comm->data_impl, "comm_unbind comes before comm_close");
     free(comm->gathered);
     if (comm->control)
         comm->control->close(comm);
@@ -95,7 +128,10 @@ const char *comm_kind_name(CommKind kind)
 void comm_print_versions(FILE *out)
 {
     comm_mpi_print_version(out);
-    fprintf(out, "NCCL: not built in\n");
+    if (NCCL_PRINT_VERSION)
+        NCCL_PRINT_VERSION(out);
+    else
+        fprintf(out, "NCCL: not built in\n");
 }
 
 /* ---- control plane ----------------------------------------------------------------------- */
@@ -257,4 +293,35 @@ Err comm_wait(Comm *comm, Device *dev)
 {
     ASSERT(comm->ops, "comm_bind has not been called");
     return comm->ops->wait(comm, dev);
+}
+
+Err comm_sync(Comm *comm, Device *dev)
+{
+    ASSERT(comm->ops, "comm_bind has not been called");
+    return comm->ops->sync(comm, dev);
+}
+
+/* ---- a data plane whose calls all wait ---------------------------------------------------- */
+
+Err comm_plain_open(Comm *comm, Device *dev)
+{
+    (void)comm, (void)dev;
+    return OK;
+}
+
+void comm_plain_close(Comm *comm, Device *dev)
+{
+    (void)comm, (void)dev;
+}
+
+Err comm_plain_wait(Comm *comm, Device *dev)
+{
+    (void)comm, (void)dev;
+    return OK;
+}
+
+Err comm_plain_sync(Comm *comm, Device *dev)
+{
+    (void)comm;
+    return device_sync(dev);
 }

@@ -2,8 +2,9 @@
  *
  * Two planes. The control plane carries small host values (flags, sums, errors, names) and is MPI,
  * or nothing at all in a world of one. The data plane moves gradients and parameters: comm_mpi
- * (host memory), comm_nccl (GPUs) or comm_single. Counts are elements, int64, split past INT_MAX; a
- * count is never a number of bytes unless its name says so.
+ * (host memory; that of a GPU by way of comm_staged), comm_nccl (between GPUs) or comm_single.
+ * Counts are elements, int64, split past INT_MAX; a count is never a number of bytes unless its
+ * name says so.
  *
  * Everything marked Collective must be called by all ranks in the same order; decide from the
  * config or from a value all ranks share, never from a local one. comm.c is the only file here that
@@ -35,9 +36,11 @@ typedef struct {
     int32_t rank, world;             /* 0 <= rank < world */
     int32_t local_rank, local_world; /* among the ranks of this host */
     char host[64];
-    int64_t max_count; /* most elements of one MPI transfer: INT_MAX; tests make it small */
-    double *gathered;  /* (world, COMM_MAX_SCALARS), of comm_sum_f64; NULL in a world of one */
-    void *impl;        /* state of the control plane */
+    int64_t max_count;     /* most elements of one MPI transfer: INT_MAX; tests make it small */
+    double init_timeout_s; /* longest start of a data plane: 120; set it before comm_bind */
+    double *gathered;      /* (world, COMM_MAX_SCALARS), of comm_sum_f64; NULL in a world of one */
+    void *impl;            /* state of the control plane */
+    void *data_impl;       /* state of the data plane; NULL where there is none */
 } Comm;
 
 /* ---- life -------------------------------------------------------------------------------- */
@@ -45,10 +48,18 @@ typedef struct {
 /* Start the control plane. use_mpi false: a world of one, MPI is not touched. MPI is started unless
  * it already runs. After a failure only comm_abort may follow. Collective. ERR_SYSTEM. */
 Err comm_open(Comm *comm, bool use_mpi);
-/* Choose the data plane for this device: COMM_SINGLE in a world of one (whatever is asked for, if
- * it was built), else `kind`. ERR_SYSTEM, ERR_USAGE (what was not built, or cannot work), the same
- * on all ranks. Collective. */
+/* Can this program move tensors this way? Only NCCL may be missing. */
+bool comm_built(CommKind kind);
+/* Start the data plane for this device. A world of one needs none: COMM_SINGLE, unless NCCL is
+ * asked for by name, which also moves to itself. Else `kind`, the same on all ranks. NCCL is tried
+ * out with one collective of each kind, whose results are looked at; so what it allocates is there
+ * afterwards. ERR_SYSTEM (also: not ready after init_timeout_s, ranks with different versions of
+ * NCCL, two ranks on one GPU), ERR_USAGE (what was not built, or cannot work), the same on all
+ * ranks. Collective. */
 Err comm_bind(Comm *comm, Device *dev, CommKind kind);
+/* End the data plane: comm_bind may follow. Before device_close. Collective; never fails usefully.
+ * Accepts one that is not bound. */
+void comm_unbind(Comm *comm, Device *dev);
 /* Leave together. Collective; never fails usefully. Accepts a zero-initialised one. */
 void comm_close(Comm *comm);
 /* End the whole job at once with this exit code, when nothing can be agreed any more. stdio is not
@@ -78,9 +89,11 @@ Err comm_agree(Comm *comm, Err mine);
 
 /* ---- data plane: device tensors; each is Collective -------------------------------------- */
 
-/* Each starts after all work queued on dev so far; results are for work queued after comm_wait.
- * buf counts must be divisible by world for the last two. Sums are for float32 (added as float32)
- * and float64; any dtype can be gathered. */
+/* Each starts after all work queued on dev so far; results are for work queued after comm_wait, and
+ * until then nothing may touch buf. A fault of the device stays with the device: ranks meet in all
+ * collectives whatever happened on one of them. Nothing may follow an error of the data plane but
+ * comm_unbind. buf counts must be divisible by world for the last two. Sums are for float32 (added
+ * as float32) and float64; any dtype can be gathered. */
 
 /* buf = sum over ranks, in place. */
 Err comm_all_reduce_sum(Comm *comm, Device *dev, Tensor buf);
@@ -96,8 +109,11 @@ Err comm_gather_host(Comm *comm, const void *mine, size_t n_bytes, void *all, in
  * and from = to, do nothing, so that a loop over ranges and their owners can call it on every rank.
  * n_bytes may pass INT_MAX. */
 Err comm_send_host(Comm *comm, void *bytes, size_t n_bytes, int32_t from, int32_t to);
-/* Later work on dev waits for every collective started so far. */
+/* Later work on dev waits for every collective started so far. The host does not wait. */
 Err comm_wait(Comm *comm, Device *dev);
+/* device_sync for a device that may be waiting for other ranks: a fault of the communication ends
+ * the wait too. */
+Err comm_sync(Comm *comm, Device *dev);
 
 #ifdef __cplusplus
 }

@@ -334,15 +334,12 @@ static Err mpi_all_reduce_sum(Comm *comm, Device *dev, Tensor buf)
                      "MPI_Allreduce");
 }
 
-static Err mpi_wait(Comm *comm, Device *dev)
-{
-    (void)comm, (void)dev; /* every call above has waited */
-    return OK;
-}
-
 const CommOps COMM_MPI_OPS = {
+    .open = comm_plain_open,
+    .close = comm_plain_close,
     .all_reduce_sum = mpi_all_reduce_sum,
     .reduce_scatter_sum = mpi_reduce_scatter_sum,
     .all_gather = mpi_all_gather,
-    .wait = mpi_wait,
+    .wait = comm_plain_wait, /* every call above has waited */
+    .sync = comm_plain_sync,
 };

@@ -2,7 +2,10 @@
  *
  * comm.c checks arguments once and calls these; so they may rely on a world larger than one where
  * the table is MPI's, on counts that divide, and on ranks in range. All but `abort` are Collective
- * and have the contract of the function of the same name in comm.h. */
+ * and have the contract of the function of the same name in comm.h.
+ *
+ * A data plane's state is comm->data_impl: open makes it (comm_bind), close ends it, also after a
+ * failed open. */
 #ifndef GPT_COMM_COMM_OPS_H
 #define GPT_COMM_COMM_OPS_H
 
@@ -25,14 +28,19 @@ struct CommControl {
 };
 
 struct CommOps {
+    Err (*open)(Comm *comm, Device *dev); /* the same result on all ranks */
+    void (*close)(Comm *comm, Device *dev);
     Err (*all_reduce_sum)(Comm *comm, Device *dev, Tensor buf);
     Err (*reduce_scatter_sum)(Comm *comm, Device *dev, Tensor buf);
     Err (*all_gather)(Comm *comm, Device *dev, Tensor buf);
     Err (*wait)(Comm *comm, Device *dev);
+    Err (*sync)(Comm *comm, Device *dev);
 };
 
 extern const CommControl COMM_SINGLE_CONTROL, COMM_MPI_CONTROL;
-extern const CommOps COMM_SINGLE_OPS, COMM_MPI_OPS;
+/* COMM_MPI_OPS are for tensors in host memory, COMM_STAGED_OPS for those of a GPU. COMM_NCCL_OPS
+ * exist in a build with NCCL. */
+extern const CommOps COMM_SINGLE_OPS, COMM_MPI_OPS, COMM_STAGED_OPS, COMM_NCCL_OPS;
 
 /* Start MPI and fill rank, world, local_rank, local_world, control and impl. When it fails,
  * control is set if MPI runs, so that comm_abort can end the job. */
@@ -40,6 +48,14 @@ Err comm_mpi_open(Comm *comm);
 
 /* One line: the MPI library and the standard it follows. Works before MPI_Init. */
 void comm_mpi_print_version(FILE *out);
+/* The same for NCCL; needs no GPU. In a build with NCCL. */
+void comm_nccl_print_version(FILE *out);
+
+/* open, close, wait and sync of a data plane whose calls all wait, and which keeps no state. */
+Err comm_plain_open(Comm *comm, Device *dev);
+void comm_plain_close(Comm *comm, Device *dev);
+Err comm_plain_wait(Comm *comm, Device *dev);
+Err comm_plain_sync(Comm *comm, Device *dev);
 
 #ifdef __cplusplus
 }

@@ -62,15 +62,12 @@ static Err single_collective(Comm *comm, Device *dev, Tensor buf)
     return OK;
 }
 
-static Err single_wait(Comm *comm, Device *dev)
-{
-    (void)comm, (void)dev;
-    return OK;
-}
-
 const CommOps COMM_SINGLE_OPS = {
+    .open = comm_plain_open,
+    .close = comm_plain_close,
     .all_reduce_sum = single_collective,
     .reduce_scatter_sum = single_collective,
     .all_gather = single_collective,
-    .wait = single_wait,
+    .wait = comm_plain_wait,
+    .sync = comm_plain_sync,
 };

@@ -186,6 +186,7 @@ static Err train(const Config *cfg, Comm *comm, const int *stop_signal)
     TRY_GOTO(err, done, trainer_open(trainer, cfg, comm, &dev, stop_signal));
     TRY_GOTO(err, done, trainer_run(trainer));
 done:
+    comm_unbind(comm, &dev); /* first: what a collective waits for may never come */
     if (trainer)
         trainer_close(trainer);
     free(trainer);

@@ -76,6 +76,7 @@ static Err choose_kind(const Config *cfg, Comm *comm, DeviceKind *kind)
     return err;
 }
 
+/* Never independent runs: a program without NCCL moves the gradients of GPUs by MPI. */
 static CommKind choose_comm(const Config *cfg, const Comm *comm, DeviceKind device)
 {
     if (cfg->system.comm == CONFIG_COMM_NCCL)
@@ -83,7 +84,14 @@ static CommKind choose_comm(const Config *cfg, const Comm *comm, DeviceKind devi
     if (comm->world == 1)
         return COMM_SINGLE;
     bool wants_mpi = cfg->system.comm == CONFIG_COMM_MPI;
-    return device == DEVICE_CPU || wants_mpi ? COMM_MPI : COMM_NCCL;
+    return device == DEVICE_CPU || wants_mpi || !comm_built(COMM_NCCL) ? COMM_MPI : COMM_NCCL;
+}
+
+static void say_comm(const Config *cfg, const Comm *comm, CommKind kind)
+{
+    if (comm->rank == 0 && kind == COMM_MPI && cfg->system.comm == CONFIG_COMM_AUTO)
+        printf("notice: this program was built without NCCL: gradients go through host memory "
+               "(comm = mpi), which is slow\n");
 }
 
 /* ---- ranks on one GPU -------------------------------------------------------------------- */
@@ -181,10 +189,12 @@ static Err check_dtype(const Config *cfg, const DeviceInfo *info)
 static Err open_gpu(const Config *cfg, Comm *comm, Device *dev, const DeviceArgs *args)
 {
     DeviceInfo info;
+    CommKind kind = choose_comm(cfg, comm, args->kind);
+    say_comm(cfg, comm, kind);
     TRY(comm_agree(comm, device_open(dev, args)));
     TRY(comm_agree(comm, device_info(dev, &info)));
     TRY(comm_agree(comm, check_dtype(cfg, &info)));
-    return check_sharing(comm, dev, &info, choose_comm(cfg, comm, args->kind));
+    return check_sharing(comm, dev, &info, kind);
 }
 
 static Err open_cpu(Comm *comm, Device *dev, const DeviceArgs *args)
@@ -204,5 +214,6 @@ Err machine_open(const Config *cfg, Comm *comm, Device *dev)
         TRY(open_gpu(cfg, comm, dev, &args));
     else
         TRY(open_cpu(comm, dev, &args));
+    comm->init_timeout_s = cfg->fault.init_timeout;
     return comm_bind(comm, dev, choose_comm(cfg, comm, args.kind));
 }

@@ -63,6 +63,7 @@ static inline int mpi_main(struct CMUnitTest *tests, size_t n_tests)
         tests[i].initial_state = &t;
     int64_t failed = _cmocka_run_group_tests("tests", tests, n_tests, NULL, NULL);
     mpi_main_try(&t, comm_max_i64(&t.comm, &failed, 1));
+    comm_unbind(&t.comm, &t.dev);
     device_close(&t.dev);
     comm_close(&t.comm);
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
