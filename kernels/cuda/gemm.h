@@ -33,6 +33,9 @@ typedef struct {
 void cuda_gemm(Device *dev, int64_t m, int64_t n, int64_t k, CudaGemmIn a, CudaGemmIn b, float beta,
                CudaGemmOut c, const void *bias);
 
+/* add_bias.cu: c (m,n) += bias (n) of c's dtype in every row. */
+void cuda_add_bias(Device *dev, int64_t m, int64_t n, CudaGemmOut c, const void *bias);
+
 /* ---- the algorithms chosen so far ----------------------------------------------------------- */
 
 GemmTuner *gemm_tuner_new(void); /* NULL: out of memory */
