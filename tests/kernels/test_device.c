@@ -1,5 +1,6 @@
 /* The device and the front end of the ops: opening, memory, the sticky error, checks. What ops
- * compute is tested in test_ops_*.c. */
+ * compute is tested in test_ops_*.c. Tests of what every device must do run on each kind that is
+ * here: *state is the DeviceKind. */
 #include "kernels/ops.h"
 #include "tests/support/check_err.h"
 
@@ -13,6 +14,12 @@
 static void open_cpu(Device *dev, int32_t n_threads)
 {
     check_no_err(device_open(dev, &(DeviceArgs){.kind = DEVICE_CPU, .n_threads = n_threads}));
+}
+
+/* The device a test was called for. */
+static void open_kind(Device *dev, void **state)
+{
+    check_no_err(device_open(dev, &(DeviceArgs){.kind = *(const DeviceKind *)*state}));
 }
 
 /* ---- opening ----------------------------------------------------------------------------- */
@@ -100,10 +107,9 @@ static void versions_are_printed_one_a_line(void **state)
 
 static void memory_is_aligned(void **state)
 {
-    (void)state;
     static const size_t N_BYTES[] = {0, 1, 1000, 9 << 20};
     Device dev;
-    open_cpu(&dev, 1);
+    open_kind(&dev, state);
     for (size_t i = 0; i < sizeof(N_BYTES) / sizeof(N_BYTES[0]); i++) {
         void *memory = NULL;
         check_no_err(device_alloc(&dev, N_BYTES[i], &memory));
@@ -111,34 +117,117 @@ static void memory_is_aligned(void **state)
         assert_int_equal((uintptr_t)memory % 256, 0);
         device_free(&dev, memory);
     }
+    check_no_err(device_sync(&dev));
     device_close(&dev);
 }
 
 static void too_much_memory_is_refused_with_the_number(void **state)
 {
-    (void)state;
     Device dev;
     void *memory = &dev;
-    open_cpu(&dev, 1);
+    open_kind(&dev, state);
     check_err(device_alloc(&dev, (size_t)1 << 60, &memory), ERR_SYSTEM, "1152921504606846976");
     assert_null(memory);
+    check_no_err(device_alloc(&dev, 1000, &memory)); /* and nothing else is wrong */
+    device_free(&dev, memory);
+    check_no_err(device_sync(&dev));
     device_close(&dev);
 }
 
-static void data_comes_back_as_it_went(void **state)
+/* n floats on the device. */
+static Tensor floats(Device *dev, int64_t n)
 {
-    (void)state;
+    Tensor t = tensor_1d(NULL, DTYPE_F32, n);
+    check_no_err(device_alloc(dev, tensor_bytes(t), &t.data));
+    return t;
+}
+
+/* The device's values are these. */
+static void check_floats(Device *dev, Tensor t, const float *wanted)
+{
+    float *got = malloc(tensor_bytes(t));
+    assert_non_null(got);
+    device_download(dev, got, t);
+    check_no_err(device_sync(dev));
+    assert_memory_equal(got, wanted, tensor_bytes(t));
+    free(got);
+}
+
+static void copies_happen_in_the_order_of_their_calls(void **state)
+{
+    enum { N = 70001 };
+    static float first[N], second[N], zeros[N], got[3][N];
     Device dev;
-    open_cpu(&dev, 1);
-    float sent[3] = {1, 2, 3}, got[3] = {0}, a[3], b[3];
-    Tensor ta = tensor_1d(a, DTYPE_F32, 3), tb = tensor_1d(b, DTYPE_F32, 3);
-    device_upload(&dev, ta, sent);
-    device_copy(&dev, tb, ta);
-    device_zero(&dev, ta);
-    device_download(&dev, got, tb);
+    open_kind(&dev, state);
+    Tensor a = floats(&dev, N), b = floats(&dev, N);
+    for (int i = 0; i < N; i++) {
+        first[i] = (float)i;
+        second[i] = (float)-i;
+    }
+    device_upload(&dev, a, first);
+    device_copy(&dev, b, a);
+    device_upload(&dev, a, second);
+    device_download(&dev, got[0], a);
+    device_zero(&dev, a);
+    device_download(&dev, got[1], a);
+    device_download(&dev, got[2], b);
     check_no_err(device_sync(&dev));
-    assert_memory_equal(got, sent, sizeof(sent));
-    assert_true(a[0] == 0 && a[1] == 0 && a[2] == 0);
+    assert_memory_equal(got[0], second, sizeof(second));
+    assert_memory_equal(got[1], zeros, sizeof(zeros));
+    assert_memory_equal(got[2], first, sizeof(first));
+    device_free(&dev, a.data);
+    device_free(&dev, b.data);
+    device_close(&dev);
+}
+
+static void part_of_a_tensor_is_zeroed_alone(void **state)
+{
+    static const float SENT[] = {1, 2, 3, 4, 5}, WANTED[] = {1, 2, 0, 0, 5};
+    Device dev;
+    open_kind(&dev, state);
+    Tensor t = floats(&dev, 5);
+    device_upload(&dev, t, SENT);
+    device_zero(&dev, tensor_range(t, 2, 2));
+    check_floats(&dev, t, WANTED);
+    device_free(&dev, t.data);
+    device_close(&dev);
+}
+
+static void host_memory_takes_part_in_copies(void **state)
+{
+    enum { N = 1000 };
+    Device dev;
+    void *sent = NULL, *got = NULL;
+    open_kind(&dev, state);
+    check_no_err(device_alloc_host(&dev, N * sizeof(float), &sent));
+    check_no_err(device_alloc_host(&dev, N * sizeof(float), &got));
+    Tensor t = floats(&dev, N);
+    for (int i = 0; i < N; i++)
+        ((float *)sent)[i] = (float)i / 8;
+    device_upload(&dev, t, sent);
+    device_download(&dev, got, t);
+    check_no_err(device_sync(&dev));
+    assert_memory_equal(got, sent, N * sizeof(float));
+    device_free(&dev, t.data);
+    device_free_host(&dev, sent);
+    device_free_host(&dev, got);
+    check_no_err(device_sync(&dev));
+    device_close(&dev);
+}
+
+static void two_devices_of_a_process_share_memory(void **state)
+{
+    static const float SENT[] = {3, 1, 4};
+    Device dev, other;
+    open_kind(&dev, state);
+    open_kind(&other, state);
+    Tensor t = floats(&dev, 3);
+    device_upload(&dev, t, SENT);
+    check_no_err(device_sync(&dev));
+    check_floats(&other, t, SENT);
+    device_close(&other);
+    check_floats(&dev, t, SENT);
+    device_free(&dev, t.data);
     device_close(&dev);
 }
 
@@ -166,63 +255,149 @@ static void workspace_of_cuda_is_known_without_one(void **state)
 
 static void a_faulty_device_does_nothing_until_sync(void **state)
 {
-    (void)state;
+    static const float X[] = {1, 2}, Y[] = {7, 8};
     Device dev;
-    open_cpu(&dev, 1);
-    float x[2] = {1, 2}, y[2] = {7, 8}, host[2] = {5, 6};
-    Tensor tx = tensor_1d(x, DTYPE_F32, 2), ty = tensor_1d(y, DTYPE_F32, 2);
+    open_kind(&dev, state);
+    float host[] = {5, 6};
+    Tensor x = floats(&dev, 2), y = floats(&dev, 2);
+    device_upload(&dev, x, X);
+    device_upload(&dev, y, Y);
+    check_no_err(device_sync(&dev));
     dev.err = ERR_NEW(ERR_SYSTEM, "the device fell off the bus");
-    op_gelu_forward(&dev, ty, tx, GELU_TANH);
-    device_copy(&dev, ty, tx);
-    device_zero(&dev, ty);
-    device_upload(&dev, ty, host);
-    device_download(&dev, host, tx);
-    assert_true(y[0] == 7 && y[1] == 8 && host[0] == 5 && host[1] == 6);
+    op_gelu_forward(&dev, y, x, GELU_TANH);
+    device_copy(&dev, y, x);
+    device_zero(&dev, y);
+    device_upload(&dev, y, host);
+    device_download(&dev, host, x);
     check_err(device_sync(&dev), ERR_SYSTEM, "the device fell off the bus");
+    assert_true(host[0] == 5 && host[1] == 6);
+    check_floats(&dev, y, Y);
+    device_free(&dev, x.data);
+    device_free(&dev, y.data);
     device_close(&dev);
 }
 
 static void after_sync_the_device_works_again(void **state)
 {
-    (void)state;
+    static const float Y[] = {7, 8}, ZEROS[] = {0, 0};
     Device dev;
-    open_cpu(&dev, 1);
-    float y[2] = {7, 8};
+    open_kind(&dev, state);
+    Tensor y = floats(&dev, 2);
+    device_upload(&dev, y, Y);
     dev.err = ERR_NEW(ERR_SYSTEM, "once");
     check_err(device_sync(&dev), ERR_SYSTEM, "once");
     check_no_err(device_sync(&dev));
-    device_zero(&dev, tensor_1d(y, DTYPE_F32, 2));
-    assert_true(y[0] == 0 && y[1] == 0);
+    device_zero(&dev, y);
+    check_floats(&dev, y, ZEROS);
+    device_free(&dev, y.data);
     device_close(&dev);
 }
 
 static void close_frees_an_error_nobody_took(void **state)
 {
-    (void)state; /* LeakSanitizer looks at this one */
-    Device dev;
-    open_cpu(&dev, 1);
+    Device dev; /* LeakSanitizer looks at this one */
+    open_kind(&dev, state);
     dev.err = ERR_NEW(ERR_SYSTEM, "nobody asks");
     device_close(&dev);
     assert_null(dev.err);
 }
 
-/* ---- the front end ----------------------------------------------------------------------- */
-
 static void empty_parts_are_skipped(void **state)
 {
-    (void)state;
     Device dev;
-    open_cpu(&dev, 1);
-    double total = 3;
-    Tensor sum = tensor_1d(&total, DTYPE_F64, 1), none = tensor_none();
+    open_kind(&dev, state);
+    double host = 3;
+    Tensor sum = tensor_1d(NULL, DTYPE_F64, 1), none = tensor_none();
+    check_no_err(device_alloc(&dev, tensor_bytes(sum), &sum.data));
+    device_upload(&dev, sum, &host);
     op_add_sum(&dev, sum, none, 1);
     op_add_sum_squares(&dev, sum, none);
     op_convert(&dev, none, none);
     op_adamw(&dev, &(AdamwArgs){.step = 1});
+    host = 0;
     check_no_err(device_sync(&dev));
-    assert_true(total == 3);
+    device_download(&dev, &host, sum);
+    check_no_err(device_sync(&dev));
+    assert_true(host == 3);
+    device_free(&dev, sum.data);
     device_close(&dev);
 }
+
+/* ---- a GPU ------------------------------------------------------------------------------- */
+
+static void open_gpu(Device *dev, int32_t local_rank)
+{
+    check_no_err(device_open(dev, &(DeviceArgs){.kind = DEVICE_CUDA, .local_rank = local_rank}));
+}
+
+static void info_describes_the_gpu(void **state)
+{
+    (void)state;
+    Device dev;
+    DeviceInfo info;
+    open_gpu(&dev, 0);
+    check_no_err(device_info(&dev, &info));
+    assert_true(strlen(info.name) > 0 && strlen(info.peak_source) > 0);
+    assert_true(info.memory_free_bytes > 0);
+    assert_true(info.memory_free_bytes <= info.memory_total_bytes);
+    assert_true(info.compute_capability >= 75);
+    assert_int_equal(info.storage_dtype, info.compute_capability < 80 ? DTYPE_F16 : DTYPE_BF16);
+    assert_true(info.peak_flops >= 0 && isfinite(info.peak_flops));
+    assert_true(strncmp(info.id, "GPU-", 4) == 0 && strlen(info.id) == 40);
+    assert_true(info.id[12] == '-' && info.id[17] == '-' && info.id[22] == '-');
+    assert_int_equal(strspn(info.id + 4, "0123456789abcdef-"), 36);
+    assert_false(device_is_host(&dev));
+    device_close(&dev);
+}
+
+static void what_is_allocated_is_no_longer_free(void **state)
+{
+    (void)state;
+    enum { N_BYTES = 64 << 20 };
+    Device dev;
+    DeviceInfo before, after;
+    void *memory = NULL;
+    open_gpu(&dev, 0);
+    check_no_err(device_info(&dev, &before));
+    check_no_err(device_alloc(&dev, N_BYTES, &memory));
+    check_no_err(device_info(&dev, &after));
+    assert_true(after.memory_free_bytes + N_BYTES <= before.memory_free_bytes);
+    device_free(&dev, memory);
+    device_close(&dev);
+}
+
+static void more_ranks_than_gpus_start_again_at_the_first(void **state)
+{
+    (void)state;
+    DeviceInfo first, info;
+    bool again = false;
+    for (int32_t rank = 0; rank <= 64 && !again; rank++) {
+        Device dev;
+        open_gpu(&dev, rank);
+        check_no_err(device_info(&dev, rank == 0 ? &first : &info));
+        again = rank > 0 && strcmp(info.id, first.id) == 0;
+        device_close(&dev);
+    }
+    assert_true(again);
+}
+
+static void a_failed_call_is_kept_with_its_name(void **state)
+{
+    (void)state;
+    Device dev;
+    open_gpu(&dev, 0);
+    Tensor y = floats(&dev, 2);
+    device_zero(&dev, tensor_1d(NULL, DTYPE_F32, 2));
+    assert_non_null(dev.err);
+    device_zero(&dev, y);
+    check_err(device_sync(&dev), ERR_SYSTEM, "zero: cudaErrorInvalidValue (");
+    device_zero(&dev, y);
+    check_no_err(device_sync(&dev));
+    device_free(&dev, y.data);
+    device_close(&dev);
+}
+
+/* ---- the front end ----------------------------------------------------------------------- */
 
 static void no_dropout_is_a_copy(void **state)
 {
@@ -294,6 +469,43 @@ static void our_mistakes_abort(void **state)
     assert_true(aborts(run_unknown_device));
 }
 
+/* The tests of every device, on one kind of it. */
+static int run_on(DeviceKind kind)
+{
+    struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_is_aligned),
+        cmocka_unit_test(too_much_memory_is_refused_with_the_number),
+        cmocka_unit_test(copies_happen_in_the_order_of_their_calls),
+        cmocka_unit_test(part_of_a_tensor_is_zeroed_alone),
+        cmocka_unit_test(host_memory_takes_part_in_copies),
+        cmocka_unit_test(two_devices_of_a_process_share_memory),
+        cmocka_unit_test(a_faulty_device_does_nothing_until_sync),
+        cmocka_unit_test(after_sync_the_device_works_again),
+        cmocka_unit_test(close_frees_an_error_nobody_took),
+        cmocka_unit_test(empty_parts_are_skipped),
+    };
+    for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+        tests[i].initial_state = &kind;
+    return _cmocka_run_group_tests(device_kind_name(kind), tests, sizeof(tests) / sizeof(tests[0]),
+                                   NULL, NULL);
+}
+
+static int run_gpu_tests(void)
+{
+    const char *reason = "";
+    if (!device_available(DEVICE_CUDA, &reason)) {
+        printf("skipped: device on cuda: %s\n", reason);
+        return 0;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(info_describes_the_gpu),
+        cmocka_unit_test(what_is_allocated_is_no_longer_free),
+        cmocka_unit_test(more_ranks_than_gpus_start_again_at_the_first),
+        cmocka_unit_test(a_failed_call_is_kept_with_its_name),
+    };
+    return run_on(DEVICE_CUDA) + cmocka_run_group_tests_name("GPU", tests, NULL, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,17 +516,10 @@ int main(void)
         cmocka_unit_test(close_accepts_a_zero_initialised_device),
         cmocka_unit_test(info_describes_the_host),
         cmocka_unit_test(versions_are_printed_one_a_line),
-        cmocka_unit_test(memory_is_aligned),
-        cmocka_unit_test(too_much_memory_is_refused_with_the_number),
-        cmocka_unit_test(data_comes_back_as_it_went),
         cmocka_unit_test(workspace_grows_with_the_threads_of_the_cpu),
         cmocka_unit_test(workspace_of_cuda_is_known_without_one),
-        cmocka_unit_test(a_faulty_device_does_nothing_until_sync),
-        cmocka_unit_test(after_sync_the_device_works_again),
-        cmocka_unit_test(close_frees_an_error_nobody_took),
-        cmocka_unit_test(empty_parts_are_skipped),
         cmocka_unit_test(no_dropout_is_a_copy),
         cmocka_unit_test(our_mistakes_abort),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL) + run_on(DEVICE_CPU) + run_gpu_tests();
 }
