@@ -21,7 +21,7 @@ enum { CUDA_MAX_PARTIALS = 256 };
 static inline int64_t cuda_row_partials(int64_t N)
 {
     int64_t runs = (N + 15) / 16;
-    return runs < CUDA_MAX_PARTIALS ? runs : CUDA_MAX_PARTIALS;
+    return runs < CUDA_MAX_PARTIALS ? runs : (int64_t)CUDA_MAX_PARTIALS;
 }
 
 /* column_sums.cu: (partials, O) float32 */
@@ -76,7 +76,7 @@ enum { CUDA_SUM_BLOCK = 4096, CUDA_MAX_SUM_PARTIALS = 1024 };
 static inline int64_t cuda_sum_partials(int64_t n)
 {
     int64_t blocks = (n + CUDA_SUM_BLOCK - 1) / CUDA_SUM_BLOCK;
-    return blocks < CUDA_MAX_SUM_PARTIALS ? blocks : CUDA_MAX_SUM_PARTIALS;
+    return blocks < CUDA_MAX_SUM_PARTIALS ? blocks : (int64_t)CUDA_MAX_SUM_PARTIALS;
 }
 
 #define CUDA_SUM_SCRATCH_BYTES (CUDA_MAX_SUM_PARTIALS * sizeof(double))

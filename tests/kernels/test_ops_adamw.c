@@ -113,14 +113,15 @@ static void a_late_update_matches_the_oracle(void **state)
 static void a_master_copy_is_updated_and_rounded_to_the_parameter(void **state)
 {
     OpFixture *fx = *state;
-    static const DType DTYPES[] = {DTYPE_BF16, DTYPE_F32};
-    for (int i = 0; i < 2; i++) {
-        Update a = update_make(fx, 1021);
+    static const DType DTYPES[] = {DTYPE_BF16, DTYPE_F32, DTYPE_F16};
+    for (int i = 0; i < 3 * 2; i++) {
+        int64_t n = i % 2 ? 1021 : 1024;
+        Update a = update_make(fx, n);
         a.master = a.param;
-        a.param = twin_garbage(fx, DTYPES[i], 1021, 1);
+        a.param = twin_garbage(fx, DTYPES[i / 2], n, 1);
         update_call(&fx->dev, &a);
         check_update(fx, &a, a.master);
-        Twin rounded = twin_garbage(fx, DTYPES[i], 1021, 1);
+        Twin rounded = twin_garbage(fx, DTYPES[i / 2], n, 1);
         op_convert(&fx->dev, rounded.t, a.master.t);
         CHECK_TWINS_SAME(fx, a.param, rounded);
     }

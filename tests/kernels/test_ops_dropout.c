@@ -63,8 +63,11 @@ static void the_kept_share_is_one_minus_rate(void **state)
         a.x = twin_filled(fx, fx->dtype, 8 * 64, 128, 1);
         drop_call(&fx->dev, &a);
         double n = 8 * 64 * 128, kept = 0, *got = twin_pull(fx, a.y), rate = (double)RATES[i];
-        for (int64_t k = 0; k < 8 * 64 * 128; k++)
+        Twin scale = twin_filled(fx, fx->dtype, 1, 1, (double)(float)(1 / (1 - rate)));
+        for (int64_t k = 0; k < 8 * 64 * 128; k++) {
+            assert_true(got[k] == 0 || got[k] == scale.ref[0]);
             kept += got[k] != 0;
+        }
         double wanted = n * (1 - rate), variance = n * rate * (1 - rate);
         assert_true((kept - wanted) * (kept - wanted) < 25 * variance); /* five sigma */
     }

@@ -5,9 +5,12 @@ typedef struct {
     int64_t b, t, c, v, positions;
 } Shape;
 
-static const Shape SHAPES[] = {{1, 1, 1, 1, 1},      {2, 3, 5, 7, 3},      {1, 17, 16, 50, 64},
-                               {5, 13, 33, 11, 13},  {7, 11, 128, 65, 16}, {3, 1, 257, 2, 4},
-                               {4, 65, 96, 129, 128}};
+/* The last three: more rows than one block sorts, vocabularies of one, two and three bytes, and
+ * tokens that fill many tiles of sorted rows. */
+static const Shape SHAPES[] = {{1, 1, 1, 1, 1},       {2, 3, 5, 7, 3},      {1, 17, 16, 50, 64},
+                               {5, 13, 33, 11, 13},   {7, 11, 128, 65, 16}, {3, 1, 257, 2, 4},
+                               {4, 65, 96, 129, 128}, {9, 130, 8, 3, 130},  {3, 700, 3, 300, 700},
+                               {2, 19, 1, 70000, 19}};
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
 static void forward_matches_the_oracle(void **state)
@@ -62,22 +65,33 @@ static void backward_adds_what_the_oracle_adds(void **state)
     }
 }
 
-static void rows_of_one_token_are_added_in_row_order(void **state)
+/* Five rows of token 2 among n_rows rows of zeros; any other order than theirs rounds otherwise. */
+static void check_order(OpFixture *fx, int64_t n_rows, const int64_t *row)
 {
-    OpFixture *fx = *state;
-    static const double ROWS[] = {1, 0x1p24, 1, 1, -0x1p24}; /* any other order rounds otherwise */
+    static const double VALUES[] = {1, 0x1p24, 1, 1, -0x1p24};
     float sum = 0;
-    Twin dx = twin_filled(fx, DTYPE_F32, 5, 1, 0), tokens = twin_filled(fx, DTYPE_I32, 1, 5, 2);
-    Twin dwte = twin_filled(fx, DTYPE_F32, 3, 1, 0), dwpe = twin_filled(fx, DTYPE_F32, 5, 1, 0);
-    op_workspace(fx, (OpLimits){5, 5, 1, 1, 3});
+    Twin dx = twin_filled(fx, DTYPE_F32, n_rows, 1, 0);
+    Twin tokens = twin_filled(fx, DTYPE_I32, 1, n_rows, 1);
+    Twin dwte = twin_filled(fx, DTYPE_F32, 3, 1, 0),
+         dwpe = twin_filled(fx, DTYPE_F32, n_rows, 1, 0);
+    op_workspace(fx, (OpLimits){n_rows, n_rows, 1, 1, 3});
     for (int i = 0; i < 5; i++) {
-        dx.ref[i] = ROWS[i];
-        sum += (float)ROWS[i];
+        dx.ref[row[i]] = VALUES[i];
+        tokens.ref[row[i]] = 2;
+        sum += (float)VALUES[i];
     }
     twin_push(fx, dx);
+    twin_push(fx, tokens);
     op_embedding_backward(&fx->dev, dwte.t, dwpe.t, dx.t, tokens.t);
     dwte.ref[2] = (double)sum;
     CHECK_TWIN(fx, dwte, ((Tolerance){0, 0}));
+}
+
+static void rows_of_one_token_are_added_in_row_order(void **state)
+{
+    OpFixture *fx = *state;
+    check_order(fx, 5, (const int64_t[]){0, 1, 2, 3, 4});
+    check_order(fx, 1400, (const int64_t[]){3, 1023, 1024, 1100, 1399});
 }
 
 static void backward_repeats_bit_for_bit(void **state)

@@ -121,6 +121,23 @@ static void far_from_zero_it_is_the_identity_or_zero(void **state)
     }
 }
 
+static void nan_goes_through(void **state)
+{
+    OpFixture *fx = *state;
+    for (int i = 0; i < 2; i++) {
+        Gelu a = gelu_make(fx, 33, i ? GELU_ERF : GELU_TANH);
+        a.x.ref[5] = NAN;
+        twin_push(fx, a.x);
+        forward_call(&fx->dev, &a);
+        backward_call(&fx->dev, &a);
+        double *y = twin_pull(fx, a.y), *dx = twin_pull(fx, a.dx);
+        for (int64_t k = 0; k < 33; k++) {
+            assert_int_equal(isnan(y[k]) != 0, k == 5);
+            assert_int_equal(isnan(dx[k]) != 0, k == 5);
+        }
+    }
+}
+
 static void backward_is_the_slope_of_forward(void **state)
 {
     OpFixture *fx = *state;
@@ -149,6 +166,7 @@ int main(void)
         OP_TEST(backward_gives_the_output_again_bit_for_bit),
         OP_TEST(backward_needs_no_output_and_may_write_its_inputs),
         OP_TEST(far_from_zero_it_is_the_identity_or_zero),
+        OP_TEST(nan_goes_through),
         OP_TEST(backward_is_the_slope_of_forward),
         OP_TEST(it_repeats_bit_for_bit),
     };

@@ -80,6 +80,19 @@ static void one_bad_element_makes_the_sum_of_squares_not_finite(void **state)
     }
 }
 
+static void the_order_of_a_sum_does_not_depend_on_the_address(void **state)
+{
+    OpFixture *fx = *state;
+    Sum a = sum_make(fx, 8193), moved = sum_make(fx, 8196);
+    for (int64_t i = 0; i < 8193; i++)
+        moved.x.ref[i + 3] = a.x.ref[i];
+    twin_push(fx, moved.x);
+    moved.x.t = tensor_range(moved.x.t, 3, 8193);
+    squares_call(&fx->dev, &a);
+    squares_call(&fx->dev, &moved);
+    CHECK_TWINS_SAME(fx, moved.total, a.total);
+}
+
 static void sums_repeat_bit_for_bit(void **state)
 {
     OpFixture *fx = *state;
@@ -170,6 +183,7 @@ int main(void)
         OP_TEST(add_sum_squares_adds_the_sum_of_squares),
         OP_TEST(sums_of_nothing_add_nothing),
         OP_TEST(one_bad_element_makes_the_sum_of_squares_not_finite),
+        OP_TEST(the_order_of_a_sum_does_not_depend_on_the_address),
         OP_TEST(sums_repeat_bit_for_bit),
         OP_TEST(every_pair_of_dtypes_carries_small_integers),
         OP_TEST(ties_round_to_even),
