@@ -93,9 +93,10 @@ static const Field FIELDS[] = {
     COUNT(run, keep_checkpoints, "3", 1, 1e6, "", "older ones are deleted"),
     COUNT(run, seed, "1337", 0, 0x1p53, "", "of weights, data order, dropout"),
 
-    CHOICE(system, device, "auto", " auto cuda cpu ", "", "auto: a GPU if there is one"),
+    CHOICE(system, device, "auto", " auto cuda cpu ", "", "auto: a GPU if every rank has one"),
     CHOICE(system, dtype, "auto", " auto bfloat16 float16 float32 ", "",
-           "of parameters and activations; auto: the best the device has; the CPU has float32"),
+           "of parameters and activations; auto: the best the device has; the CPU has float32, GPUs "
+           "multiply it as TF32"),
     CHOICE(system, comm, "auto", " auto nccl mpi ", "", "what moves gradients; auto: by device"),
     COUNT(system, zero_stage, "1", 0, 1, "", "1: optimizer state is shared out over ranks"),
     CHOICE(system, grad_reduce, "reduce_scatter", " reduce_scatter all_reduce ", "",
