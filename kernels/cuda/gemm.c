@@ -248,6 +248,7 @@ void cuda_gemm(Device *dev, int64_t m, int64_t n, int64_t k, CudaGemmIn a, CudaG
     ASSERT(a.dtype == b.dtype && (c.dtype == a.dtype || c.dtype == DTYPE_F32),
            "a product of %s and %s into %s", dtype_name(a.dtype), dtype_name(b.dtype),
            dtype_name(c.dtype));
+    ASSERT(!bias || beta == 0, "a product with a bias and beta %g", (double)beta);
     ASSERT(tensor_bytes(dev->workspace) >= CUDA_GEMM_BYTES,
            "a product wants %zu bytes of workspace, has %zu", CUDA_GEMM_BYTES,
            tensor_bytes(dev->workspace));
@@ -260,8 +261,8 @@ void cuda_gemm(Device *dev, int64_t m, int64_t n, int64_t k, CudaGemmIn a, CudaG
     if (!plan)
         return;
     if (plan->bias_apart) {
-        cuda_gemm(dev, m, n, k, a, b, beta, c, NULL);
-        cuda_add_bias(dev, m, n, c, bias);
+        cuda_fill_rows(dev, m, n, c, bias); /* beta 1 adds it in float32, as the epilogue does */
+        cuda_gemm(dev, m, n, k, a, b, 1, c, NULL);
         return;
     }
     (void)lt_ok(dev, gemm_plan_run(dev, plan, &plan->algo, &data), "cublasLtMatmul", &key);

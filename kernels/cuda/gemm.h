@@ -28,13 +28,13 @@ typedef struct {
 } CudaGemmOut;
 
 /* c (m,n) = beta c + a b + bias, where a is (m,k) and b (k,n) after their transposition; sums in
- * float32. bias (n) in c's dtype is added to every row; NULL: none. Queued; faults are the device's
- * sticky error. */
+ * float32. bias (n) in c's dtype is added to every row, with beta 0 only; NULL: none. Queued;
+ * faults are the device's sticky error. */
 void cuda_gemm(Device *dev, int64_t m, int64_t n, int64_t k, CudaGemmIn a, CudaGemmIn b, float beta,
                CudaGemmOut c, const void *bias);
 
-/* add_bias.cu: c (m,n) += bias (n) of c's dtype in every row. */
-void cuda_add_bias(Device *dev, int64_t m, int64_t n, CudaGemmOut c, const void *bias);
+/* fill_rows.cu: every row of c (m,n) = row (n) of c's dtype. */
+void cuda_fill_rows(Device *dev, int64_t m, int64_t n, CudaGemmOut c, const void *row);
 
 /* ---- the algorithms chosen so far ----------------------------------------------------------- */
 

@@ -59,7 +59,7 @@ typedef struct GemmPlan {
     struct GemmPlan *next_in_bucket;
     bool chosen;     /* algo is this product's: imported, or found here */
     bool ready;      /* the descriptors are made; chosen or bias_apart */
-    bool bias_apart; /* no algorithm adds the bias to such a product: a kernel does */
+    bool bias_apart; /* no algorithm adds a bias to such a product: see cuda_gemm */
     cublasLtMatmulAlgo_t algo;
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t a, b, c; /* ours */
