@@ -11,11 +11,17 @@
 #define COMPILER "GCC " __VERSION__
 #endif
 
+#ifdef GPT_CUDA
+static const Backend *const CUDA_BACKEND = &cuda_backend;
+#else
+static const Backend *const CUDA_BACKEND = NULL;
+#endif
+
 /* The backends compiled in, by kind. NULL: not built. */
 static const Backend *backend_of(DeviceKind kind)
 {
     ASSERT(kind == DEVICE_CPU || kind == DEVICE_CUDA, "device kind %d", (int)kind);
-    return kind == DEVICE_CPU ? &cpu_backend : NULL;
+    return kind == DEVICE_CPU ? &cpu_backend : CUDA_BACKEND;
 }
 
 const char *device_kind_name(DeviceKind kind)
