@@ -52,8 +52,16 @@ Err reducer_publish(Reducer *r)
 {
     if (!r->gather)
         return OK;
+    r->publishing = true;
     for (int32_t b = 0; b < r->layout->n_buckets; b++)
         TRY(comm_all_gather(r->comm, r->dev, bucket_of(r, r->params, b)));
-    TRY(comm_wait(r->comm, r->dev));
     return OK;
+}
+
+Err reducer_await(Reducer *r)
+{
+    if (!r->publishing)
+        return OK;
+    r->publishing = false;
+    return comm_wait(r->comm, r->dev);
 }

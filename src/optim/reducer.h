@@ -2,7 +2,8 @@
  *
  * zero_stage 0: all-reduce every bucket. zero_stage 1: reduce-scatter (or all-reduce), AdamW on own
  * slices, then all-gather. Driven by backward on the last micro-step only: reducer_bucket_ready is
- * its GradReadyFn. */
+ * its GradReadyFn. The all-gather goes on behind whatever follows the update until parameters are
+ * used again. */
 #ifndef GPT_OPTIM_REDUCER_H
 #define GPT_OPTIM_REDUCER_H
 
@@ -22,6 +23,7 @@ typedef struct {
     bool scatter;         /* reduce-scatter rather than all-reduce */
     bool gather;          /* all-gather after the update: zero_stage 1 */
     int32_t n_reduced;    /* buckets reduced since reducer_begin */
+    bool publishing;      /* parameters are on their way: reducer_await is due */
     Err err;              /* sticky, owned */
 } Reducer;
 
@@ -34,8 +36,12 @@ void reducer_bucket_ready(void *reducer, int32_t bucket);
 /* After backward: every bucket was reduced (an ASSERT), later device work sees the sums.
  * Collective. */
 Err reducer_finish(Reducer *r);
-/* After the update: parameters reach every rank. Collective. */
+/* After the update: parameters start on their way to every rank, behind the update. Nothing may
+ * touch them before reducer_await. Collective. */
 Err reducer_publish(Reducer *r);
+/* Before anything looks at parameters: later device work sees the published ones. Nothing to do
+ * when none are on their way. Collective. */
+Err reducer_await(Reducer *r);
 
 #ifdef __cplusplus
 }

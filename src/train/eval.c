@@ -64,9 +64,10 @@ static Err sum_losses(Trainer *t, const Loader *loader, const EvalShare *s)
 Err eval_loss(Trainer *t, const Loader *loader, double *loss)
 {
     EvalShare share = own_share(t, loader);
+    TRY(comm_agree(t->comm, reducer_await(&t->reducer)));
     device_zero(t->dev, t->model.loss_total);
     TRY(sum_losses(t, loader, &share));
     device_download(t->dev, loss, t->model.loss_total);
-    TRY(comm_agree(t->comm, device_sync(t->dev)));
+    TRY(comm_agree(t->comm, comm_sync(t->comm, t->dev)));
     return comm_sum_f64(t->comm, loss, 1);
 }

@@ -48,6 +48,8 @@ static Err accumulate(Trainer *t)
         int64_t first = first_sample(t, m);
         err = err_first(err, load_micro_batch(t, first));
         GptBatch batch = batch_upload(t, first, true);
+        if (m == 0)
+            err = err_first(err, reducer_await(&t->reducer));
         gpt2_forward(&t->model, t->dev, &batch);
         if (last)
             reducer_begin(&t->reducer);
@@ -69,7 +71,7 @@ static Err exchange(Trainer *t, Err mine, double sum[N_SUMS])
     adamw_sum_squares(&t->optim, t->dev, t->model.grads, &t->disjoint);
     device_download(t->dev, &sum[SUM_LOSS], t->model.loss_total);
     device_download(t->dev, &sum[SUM_SQUARES], t->optim.sum_squares);
-    mine = err_first(mine, device_sync(t->dev));
+    mine = err_first(mine, comm_sync(t->comm, t->dev));
     sum[SUM_STOP] = trainer_has_signal(t);
     sum[SUM_FAILED] = mine != OK;
     mine = err_first(mine, comm_sum_f64(t->comm, sum, N_SUMS));

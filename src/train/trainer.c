@@ -71,6 +71,8 @@ static Err save(Trainer *t)
                              .meta_path = t->data.meta_path};
     log_say(&t->log, "saving checkpoint to %s/step_%08" PRId64, t->cfg->run.out_dir,
             t->progress.step);
+    Err err = reducer_await(&t->reducer);
+    TRY(comm_agree(t->comm, err_first(err, comm_sync(t->comm, t->dev))));
     TRY(checkpoint_save(&state, &t->progress));
     t->saved_step = t->progress.step;
     return OK;

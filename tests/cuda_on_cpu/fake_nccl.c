@@ -14,7 +14,7 @@
  *                                   ncclRemoteError comes up
  *     GPT_FAKE_NCCL_WRONG_AT=N      the N-th collective gives a wrong first element
  *
- * MPI is called without waiting, from within fake_streams_progress; fake_mpi.c sees to it that
+ * MPI is called without waiting, from within fake_streams_progress; fake_nccl_mpi.c sees to it that
  * streams go on while the program waits in MPI. */
 #include <nccl.h>
 

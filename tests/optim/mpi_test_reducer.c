@@ -187,6 +187,7 @@ static void toy_step(Toy *t, int64_t step, int64_t micro_batch)
     double clip = fmin(1.0, HYPER.grad_clip / (t->norm + 1e-6));
     adamw_update(&t->opt, t->dev, t->params, t->grads, LEARNING_RATE, clip, step + 1);
     check_no_err(reducer_publish(&t->reducer));
+    check_no_err(reducer_await(&t->reducer));
     check_no_err(device_sync(t->dev));
 }
 
