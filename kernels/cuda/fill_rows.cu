@@ -21,7 +21,8 @@ __global__ void __launch_bounds__(THREADS)
 void cuda_fill_rows(Device *dev, int64_t m, int64_t n, CudaGemmOut c, const void *row)
 {
     cudaStream_t stream = cuda_device(dev)->stream;
-    dim3 grid(blocks_for(n, THREADS), (unsigned)(m < MAX_GRID_ROWS ? m : MAX_GRID_ROWS));
+    int64_t grid_rows = m < MAX_GRID_ROWS ? m : (int64_t)MAX_GRID_ROWS;
+    dim3 grid(blocks_for(n, THREADS), (unsigned)grid_rows);
     BY_DTYPE(c.dtype, LAUNCH(fill_rows_kernel<T>, grid, THREADS, 0, stream, (T *)c.data,
                              (const T *)row, m, n, c.ld));
     cuda_launched(dev, "fill rows");
