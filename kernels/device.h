@@ -64,7 +64,8 @@ void device_print_versions(FILE *out);
 Err device_alloc(Device *dev, size_t n_bytes, void **memory);
 void device_free(Device *dev, void *memory);
 
-/* Host memory that copies to and from the device move fastest (pinned on CUDA). */
+/* Host memory that copies to and from the device move fastest (pinned on CUDA), 256-byte aligned.
+ */
 Err device_alloc_host(Device *dev, size_t n_bytes, void **memory);
 void device_free_host(Device *dev, void *memory);
 /* May the host read and write this device's tensors? Only on the CPU. */

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/cpu/cpu_ops.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/scratch.h"
 #include "kernels/ops_table.h"
 
@@ -328,4 +329,9 @@ size_t ops_workspace_bytes(DeviceKind kind, int32_t n_threads, const OpLimits *l
 {
     return kind == DEVICE_CPU ? cpu_workspace_bytes(n_threads, limits)
                               : cuda_workspace_bytes(limits);
+}
+
+int64_t ops_max_head_size(DeviceKind kind)
+{
+    return kind == DEVICE_CPU ? INT64_MAX : CUDA_MAX_HEAD_SIZE;
 }

@@ -37,6 +37,9 @@ typedef struct {
 /* Bytes of Device.workspace that ops need within these limits. Arithmetic: no device needed. */
 size_t ops_workspace_bytes(DeviceKind kind, int32_t n_threads, const OpLimits *limits);
 
+/* The most channels a head of attention may have on such a device. */
+int64_t ops_max_head_size(DeviceKind kind);
+
 /* ---- dropout ----------------------------------------------------------------------------- */
 
 /* A mask that is a function of (seed, global sample, site, element), so that it can be

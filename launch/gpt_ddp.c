@@ -9,6 +9,7 @@
 
 #include "launch/args.h"
 #include "launch/bind.h"
+#include "launch/cache.h"
 #include "launch/machine.h"
 #include "launch/report.h"
 #include "launch/signals.h"
@@ -179,11 +180,13 @@ static Err answer(const Options *o)
 static Err train(const Config *cfg, Comm *comm, const int *stop_signal)
 {
     Device dev = {0};
+    char tuning_cache[FILE_PATH_BYTES];
+    cache_tuning_path(tuning_cache);
     Trainer *trainer = calloc(1, sizeof *trainer);
     Err err = trainer ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the trainer");
     TRY_GOTO(err, done, comm_agree(comm, err));
     TRY_GOTO(err, done, machine_open(cfg, comm, &dev));
-    TRY_GOTO(err, done, trainer_open(trainer, cfg, comm, &dev, stop_signal));
+    TRY_GOTO(err, done, trainer_open(trainer, cfg, comm, &dev, stop_signal, tuning_cache));
     TRY_GOTO(err, done, trainer_run(trainer));
 done:
     comm_unbind(comm, &dev); /* first: what a collective waits for may never come */

@@ -107,7 +107,7 @@ static Err open_model(TextModel *t, const GptDims *dims)
     TRY(layout_make(&t->layout, dims, 1, 128));
     TRY(gpt2_open(&t->model, dims, &shape, &t->layout));
     TRY(allocate(t));
-    return checkpoint_load_weights(t->dir, &t->model, &t->dev);
+    return checkpoint_load_weights(t->dir, &t->model, NULL, &t->dev);
 }
 
 Err text_model_open(TextModel *t, const char *path, int32_t n_threads)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "checkpoint/doc.h"
 #include "checkpoint/hf.h"
 #include "checkpoint/manifest.h"
 #include "checkpoint/names.h"
@@ -171,6 +172,11 @@ static Err write_texts(Save *save)
     if (state->meta_path[0]) {
         TRY(path_join(path, save->temporary, META_NAME));
         TRY(copy_meta(state->meta_path, path, manifest_add(&save->manifest, META_NAME)));
+    }
+    if (state->tuning && state->tuning[0]) {
+        TRY(path_join(path, save->temporary, TUNING_NAME));
+        TRY(doc_write_text(path, state->tuning, strlen(state->tuning),
+                           manifest_add(&save->manifest, TUNING_NAME)));
     }
     TRY(manifest_write(&save->manifest, save->temporary));
     return dir_sync(save->temporary);

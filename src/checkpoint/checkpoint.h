@@ -6,6 +6,7 @@
  *                         optimizer.safetensors  exp_avg.NAME, exp_avg_sq.NAME
  *                         trainer.json           step, samples, best loss, every setting
  *                         meta.json              the tokenizer, when the data set has one
+ *                         tuning.txt             the algorithms a GPU library used, when it did
  *                         MANIFEST.json          sizes, a checksum per MiB; written last
  *
  * Saving: all ranks send their slices bucket by bucket, rank 0 writes into a temporary sibling
@@ -20,6 +21,7 @@
 #include "config/config.h"
 #include "model/gpt2.h"
 #include "optim/adamw.h"
+#include "optim/loss_scale.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,10 +29,12 @@ extern "C" {
 
 /* All the state of a run besides tensors. */
 typedef struct {
-    int64_t step;         /* finished updates */
+    int64_t step;         /* finished steps, also those without an update */
     int64_t n_sequences;  /* samples consumed = index of the next one */
     double best_val_loss; /* INFINITY before the first evaluation */
-    int64_t n_bad_steps;  /* updates skipped in a row */
+    int64_t n_bad_steps;  /* without an update, in a row, but for overflows of float16 */
+    int64_t n_updates;    /* steps that changed the parameters: AdamW's count, as torch counts */
+    LossScale loss_scale; /* of float16; zeros for other dtypes */
 } Progress;
 
 /* What is saved and loaded. All borrowed. */
@@ -42,6 +46,7 @@ typedef struct {
     AdamW *optim;
     Tensor staging;        /* host bytes, at least 64 KiB; bounds the memory of a save */
     const char *meta_path; /* tokenizer file to copy along, or "" */
+    const char *tuning; /* choices of device_tuning_export to keep, on rank 0; NULL or "": none */
 } CheckpointState;
 
 /* out_dir/step_%08d. Collective. ERR_WRITE (agreed over ranks) leaves older checkpoints as they
@@ -69,13 +74,17 @@ Err checkpoint_verify(const char *dir);
  * collective. */
 Err checkpoint_read_dims(const char *dir, GptDims *dims);
 
+/* *text = the choices saved in a directory (device_tuning_import), malloc'd; "" when there are
+ * none. Not collective. */
+Err checkpoint_read_tuning(const char *dir, char **text);
+
 /* Weights, optimizer and progress. ERR_DATA when shape or vocabulary differ from state->model
  * (which dimension, both values). Collective. */
 Err checkpoint_load(const CheckpointState *state, const char *dir, Progress *progress);
 
-/* Weights only, into model->params. For sampling and for init_from = a directory. Not collective.
- */
-Err checkpoint_load_weights(const char *dir, GPT2 *model, Device *dev);
+/* Weights only, into model->params, and into optim's master as they are in the file; optim NULL: a
+ * model that is not trained. For sampling and for init_from = a directory. Not collective. */
+Err checkpoint_load_weights(const char *dir, GPT2 *model, const AdamW *optim, Device *dev);
 
 #ifdef __cplusplus
 }

@@ -201,12 +201,23 @@ static Err load_mine(const CheckpointState *state, const char *dir, Progress *pr
     return load_optimizer(&path, dir, state->model->layout, state->optim);
 }
 
+Err checkpoint_read_tuning(const char *dir, char **text)
+{
+    enum { MAX_BYTES = 1 << 24 };
+    char path[FILE_PATH_BYTES];
+    TRY(path_join(path, dir, TUNING_NAME));
+    if (path_exists(path))
+        return file_read_text(path, MAX_BYTES, text, NULL);
+    *text = calloc(1, 1);
+    return *text ? OK : ERR_NEW(ERR_SYSTEM, "%s: out of memory", path);
+}
+
 Err checkpoint_load(const CheckpointState *state, const char *dir, Progress *progress)
 {
     return comm_agree(state->comm, load_mine(state, dir, progress));
 }
 
-Err checkpoint_load_weights(const char *dir, GPT2 *model, Device *dev)
+Err checkpoint_load_weights(const char *dir, GPT2 *model, const AdamW *optim, Device *dev)
 {
     enum { STAGING_BYTES = 1 << 20 };
     GptDims file;
@@ -214,7 +225,7 @@ Err checkpoint_load_weights(const char *dir, GPT2 *model, Device *dev)
     Path path = {dev, malloc(STAGING_BYTES), STAGING_BYTES / sizeof(float)};
     if (!path.staging)
         FAIL(ERR_SYSTEM, "%s: out of memory for a buffer of %d bytes", dir, STAGING_BYTES);
-    Err err = load_model(&path, dir, model, NULL);
+    Err err = load_model(&path, dir, model, optim);
     free(path.staging);
     return err;
 }

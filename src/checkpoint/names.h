@@ -7,6 +7,7 @@
 #define CONFIG_NAME    "config.json"
 #define TRAINER_NAME   "trainer.json"
 #define META_NAME      "meta.json"
+#define TUNING_NAME    "tuning.txt"
 
 /* Before a tensor's name in the optimizer file; torch's names of AdamW's state. */
 #define EXP_AVG_PREFIX    "exp_avg."

@@ -52,12 +52,15 @@ Err record_write(const char *path, const Config *cfg, const GptDims *dims, const
                  FileDigest *digest)
 {
     bool evaluated = isfinite(progress->best_val_loss); /* JSON has no infinity */
+    const LossScale *scale = &progress->loss_scale;
     json_t *root = json_pack(
-        "{s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:b, s:I, s:o}", "version", FORMAT_VERSION, "program",
-        "gpt_ddp " GPT_VERSION, "step", (json_int_t)progress->step, "n_sequences",
-        (json_int_t)progress->n_sequences, "tokens",
+        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:o, s:b, s:I, s:o}", "version",
+        FORMAT_VERSION, "program", "gpt_ddp " GPT_VERSION, "step", (json_int_t)progress->step,
+        "n_sequences", (json_int_t)progress->n_sequences, "tokens",
         (json_int_t)(progress->n_sequences * dims->block_size), "n_bad_steps",
-        (json_int_t)progress->n_bad_steps, "best_val_loss",
+        (json_int_t)progress->n_bad_steps, "n_updates", (json_int_t)progress->n_updates,
+        "loss_scale", scale->scale > 0 ? json_real(scale->scale) : json_null(),
+        "loss_scale_good_steps", (json_int_t)scale->n_good, "best_val_loss",
         evaluated ? json_real(progress->best_val_loss) : json_null(), "bias", (int)dims->bias,
         "vocab_size", (json_int_t)dims->vocab_size, "config", settings_json(cfg));
     return doc_write(path, root, 17, digest);
@@ -73,6 +76,19 @@ static Err open_record(Doc *doc, const char *path)
     return err;
 }
 
+/* A float16 run's; its counter means nothing without it. */
+static Err read_loss_scale(const Doc *doc, LossScale *scale)
+{
+    *scale = (LossScale){0};
+    if (!doc_has(doc, "loss_scale"))
+        return OK;
+    TRY(doc_f64(doc, "loss_scale", &scale->scale));
+    if (!(scale->scale >= LOSS_SCALE_FLOOR && isfinite(scale->scale)))
+        FAIL(ERR_DATA, "%s: loss_scale is %g, wanted a number from %g up", doc->path, scale->scale,
+             LOSS_SCALE_FLOOR);
+    return doc_i64(doc, "loss_scale_good_steps", 0, LOSS_SCALE_GOOD_STEPS - 1, &scale->n_good);
+}
+
 static Err read_progress(const Doc *doc, Progress *progress)
 {
     *progress = (Progress){.best_val_loss = INFINITY};
@@ -81,7 +97,10 @@ static Err read_progress(const Doc *doc, Progress *progress)
     TRY(doc_i64(doc, "n_bad_steps", 0, MAX_COUNT, &progress->n_bad_steps));
     if (doc_has(doc, "best_val_loss"))
         TRY(doc_f64(doc, "best_val_loss", &progress->best_val_loss));
-    return OK;
+    progress->n_updates = progress->step; /* what AdamW counted before there was a count */
+    if (doc_has(doc, "n_updates"))
+        TRY(doc_i64(doc, "n_updates", 0, progress->step, &progress->n_updates));
+    return read_loss_scale(doc, &progress->loss_scale);
 }
 
 Err record_read(const char *path, Progress *progress)

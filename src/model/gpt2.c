@@ -292,7 +292,7 @@ static int64_t largest_tensor(const Layout *layout)
     return most;
 }
 
-Err gpt2_init_params(GPT2 *m, Device *dev, uint64_t seed)
+Err gpt2_init_params(GPT2 *m, Device *dev, uint64_t seed, GptInitFn *also, void *arg)
 {
     const Layout *layout = m->layout;
     Err err = OK;
@@ -304,6 +304,8 @@ Err gpt2_init_params(GPT2 *m, Device *dev, uint64_t seed)
     for (int32_t i = 0; i < layout->n_params; i++) {
         const Param *p = &layout->param[i];
         gpt2_init_tensor(&m->dims, p, i, seed, values);
+        if (also)
+            TRY_GOTO(err, done, also(arg, i, values));
         round_to(m->params.dtype, values, param_count(p));
         device_upload(dev, tensor_range(m->params, p->offset, param_count(p)), values);
         TRY_GOTO(err, done, device_sync(dev)); /* values is used again */

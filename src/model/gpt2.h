@@ -74,8 +74,11 @@ void gpt2_layout(GPT2 *m, Arena *arena);
  * optimizer's master copy too. */
 void gpt2_init_tensor(const GptDims *dims, const Param *p, int32_t index, uint64_t seed,
                       float *values);
-/* Fill m->params so, through a host buffer of the largest tensor. ERR_SYSTEM. */
-Err gpt2_init_params(GPT2 *m, Device *dev, uint64_t seed);
+/* What else the initial values of a tensor are for: they are float32, whatever m->params holds. */
+typedef Err GptInitFn(void *arg, int32_t index, const float *values);
+/* Fill m->params so, through a host buffer of the largest tensor. `also` (may be NULL) is shown
+ * each tensor before it is rounded; the values are gone when it returns. ERR_SYSTEM. */
+Err gpt2_init_params(GPT2 *m, Device *dev, uint64_t seed, GptInitFn *also, void *arg);
 
 /* Embedding, blocks, final LayerNorm. Keeps what backward needs. */
 void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch);

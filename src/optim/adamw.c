@@ -29,18 +29,24 @@ size_t adamw_state_bytes(const AdamW *opt)
     return (size_t)opt->shard->count * vectors * dtype_bytes(DTYPE_F32);
 }
 
-void adamw_reset(AdamW *opt, Device *dev, Tensor params)
+void adamw_reset(AdamW *opt, Device *dev)
 {
-    const Shard *shard = opt->shard;
     device_zero(dev, opt->m);
     device_zero(dev, opt->v);
+    if (opt->has_master)
+        device_zero(dev, opt->master);
+}
+
+Err adamw_set_master(AdamW *opt, Device *dev, int32_t index, const float *values)
+{
     if (!opt->has_master)
-        return;
-    for (int32_t b = 0; b < shard->layout->n_buckets; b++) { /* whole slices: padding stays zero */
-        int64_t n = shard_slice_count(shard, b);
-        op_convert(dev, tensor_range(opt->master, shard_slice_local(shard, b), n),
-                   tensor_range(params, shard_slice_flat(shard, b), n));
+        return OK;
+    for (int32_t i = 0; i < opt->shard->n_segments; i++) {
+        const Segment *s = &opt->shard->segment[i];
+        if (s->param == index)
+            device_upload(dev, tensor_range(opt->master, s->local, s->count), values + s->within);
     }
+    return device_sync(dev);
 }
 
 void adamw_sum_squares(AdamW *opt, Device *dev, Tensor grads, const Shard *part)

@@ -28,8 +28,11 @@ void adamw_layout(AdamW *opt, Arena *arena);
 /* Optimizer state bytes on this rank: 8 or 12 per owned element. */
 size_t adamw_state_bytes(const AdamW *opt);
 
-/* m = v = 0; master = params (flat, compute dtype) when there is one. */
-void adamw_reset(AdamW *opt, Device *dev, Tensor params);
+/* m = v = 0; a master too: the caller fills it, for params are only its rounded values. */
+void adamw_reset(AdamW *opt, Device *dev);
+/* master = values (float32, all of tensor `index`) as far as this rank owns them; nothing without a
+ * master. Waits. */
+Err adamw_set_master(AdamW *opt, Device *dev, int32_t index, const float *values);
 
 /* opt->sum_squares = sum of squares of grads (flat f32) over the segments of `part` (a rank's
  * disjoint share; under zero_stage 0 not the owned shard). Each element is counted by exactly one

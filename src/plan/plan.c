@@ -54,11 +54,24 @@ static Err divide_over_ranks(Plan *plan, const Config *cfg)
     return OK;
 }
 
+/* Attention has kernels for heads up to some size. */
+static Err check_heads(const Plan *plan)
+{
+    int64_t most = ops_max_head_size(plan->target.device);
+    int64_t head_size = plan->dims.n_embd / plan->dims.n_head;
+    if (head_size > most)
+        FAIL(ERR_USAGE,
+             "n_embd / n_head = %" PRId64 ": on a GPU a head has at most %" PRId64
+             " channels; use a larger n_head, or device = cpu",
+             head_size, most);
+    return OK;
+}
+
 /* ---- measuring --------------------------------------------------------------------------- */
 
-static Tensor arena_tokens(Arena *arena, const Plan *plan, const char *name)
+static Tensor arena_tokens(Arena *arena, const Plan *plan, const char *name, int64_t n_batches)
 {
-    return arena_2d(arena, REGION_DATA, name, DTYPE_I32, plan->shape.micro_batch,
+    return arena_2d(arena, REGION_DATA, name, DTYPE_I32, n_batches * plan->shape.micro_batch,
                     plan->shape.n_tokens);
 }
 
@@ -70,6 +83,12 @@ static int64_t staging_bytes(const Layout *layout)
         if (layout->bucket[b].count * 4 > largest)
             largest = layout->bucket[b].count * 4;
     return largest < STAGING_MAX_BYTES ? largest : STAGING_MAX_BYTES;
+}
+
+static Tensor arena_staging(Arena *arena, const PlanMemory *memory)
+{
+    return arena_1d(arena, REGION_DATA, "checkpoint staging", DTYPE_U8,
+                    staging_bytes(memory->model->layout));
 }
 
 void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory)
@@ -86,15 +105,23 @@ void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory)
     adamw_layout(memory->optim, arena);
     memory->workspace =
         arena_1d(arena, REGION_WORKSPACE, "op workspace", DTYPE_U8, (int64_t)work_bytes);
-    memory->tokens = arena_tokens(arena, plan, "tokens");
-    memory->targets = arena_tokens(arena, plan, "targets");
+    memory->tokens = arena_tokens(arena, plan, "tokens", 1);
+    memory->targets = arena_tokens(arena, plan, "targets", 1);
     memory->host_tokens = memory->host_targets = memory->staging = tensor_none();
     if (plan->target.device == DEVICE_CPU) {
         memory->host_tokens = memory->tokens;
         memory->host_targets = memory->targets;
-        memory->staging = arena_1d(arena, REGION_DATA, "checkpoint staging", DTYPE_U8,
-                                   staging_bytes(memory->model->layout));
+        memory->staging = arena_staging(arena, memory);
     }
+}
+
+void plan_carve_host(const Plan *plan, Arena *arena, PlanMemory *memory)
+{
+    if (plan->target.device == DEVICE_CPU)
+        return;
+    memory->host_tokens = arena_tokens(arena, plan, "tokens", plan->n_micro_steps);
+    memory->host_targets = arena_tokens(arena, plan, "targets", plan->n_micro_steps);
+    memory->staging = arena_staging(arena, memory);
 }
 
 /* The bytes of plan->shape: opens host-side tables only, and lays out nothing. */
@@ -112,6 +139,9 @@ static Err measure(Plan *plan, const Config *cfg)
     TRY_GOTO(err, done, gpt2_open(&model, &plan->dims, &plan->shape, &layout));
     adamw_init(&optim, &owned, &cfg->optim, plan->shape.dtype);
 
+    arena_init(&plan->regions, NULL, 0);
+    plan_carve_host(plan, &plan->regions, &memory); /* measured first: its table is not kept */
+    plan->host_bytes = plan->regions.peak_bytes;
     arena_init(&plan->regions, NULL, 0);
     plan_carve(plan, &plan->regions, &memory);
     plan->total_bytes = plan->regions.peak_bytes;
@@ -227,6 +257,7 @@ Err plan_build(Plan *plan, const Config *cfg, const PlanTarget *target)
     ASSERT(target->world >= 1 && target->vocab_size >= 1, "world %d", target->world);
     TRY(divide_over_ranks(plan, cfg));
     plan->dims = gpt_dims(cfg, target->vocab_size);
+    TRY(check_heads(plan));
     plan->n_owners = cfg->system.zero_stage == 0 ? 1 : target->world;
     plan->bucket_elements = cfg->system.bucket_mb * ((1 << 20) / 4);
     plan->pad_elements = shard_pad_elements(target->world);

@@ -41,6 +41,7 @@ typedef struct {
     size_t optimizer_bytes;       /* AdamW state on one rank */
     size_t optimizer_whole_bytes; /* and of all its owners together */
     size_t total_bytes;           /* one allocation: the arena's peak */
+    size_t host_bytes;            /* another, of host memory, beside a GPU; 0 on the CPU */
     Arena regions;                /* the measured arena: names, shapes, bytes */
 } Plan;
 
@@ -51,8 +52,8 @@ typedef struct {
     Tensor workspace;       /* bytes, for device_set_workspace */
     Tensor tokens, targets; /* (B,T) i32 on the device */
     /* Host memory. On the CPU it is part of the one allocation, and host_tokens are the two above;
-     * on a GPU it is none of the device's: tensor_none() here. */
-    Tensor host_tokens, host_targets; /* (B,T) i32 staging */
+     * beside a GPU plan_carve_host fills it. */
+    Tensor host_tokens, host_targets; /* (n B, T) i32: n batches, on a GPU as many as a step has */
     Tensor staging;                   /* bytes: checkpoint traffic */
 } PlanMemory;
 
@@ -75,6 +76,8 @@ Err plan_check(const Plan *plan);
 /* Lay out everything a rank holds: the one sequence of x_layout calls, for measuring and for
  * carving. model and optim must be open with the plan's dims and shape. */
 void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory);
+/* The host memory beside a GPU, after plan_carve, from an arena of its own; nothing on the CPU. */
+void plan_carve_host(const Plan *plan, Arena *arena, PlanMemory *memory);
 
 /* The table users read: what was chosen, every region with shape and bytes by group, subtotals,
  * total, limit. */

@@ -66,6 +66,8 @@ static void print_totals(const Plan *plan, FILE *out)
         print_sum("less what shares memory because it is never live together",
                   sum - plan->total_bytes, out);
     print_sum("total per rank", plan->total_bytes, out);
+    if (plan->host_bytes > 0)
+        print_sum("and of host memory", plan->host_bytes, out);
     if (plan->target.limit_bytes > 0)
         print_sum("limit per rank", plan->target.limit_bytes, out);
 }

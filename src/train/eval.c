@@ -27,14 +27,16 @@ static EvalShare own_share(const Trainer *t, const Loader *loader)
 /* Rows past the share's end have no targets and count nothing. */
 static Err load_windows(Trainer *t, const Loader *loader, const EvalShare *s, int64_t first)
 {
+    Err err = batch_begin(t);
     for (int64_t row = 0; row < t->plan->shape.micro_batch; row++) {
         int64_t w = first + row;
         if (w < s->end)
-            TRY(batch_read(t, loader, row, loader_eval_offset(loader, w, s->n_windows)));
+            err = err_first(
+                err, batch_read(t, loader, row, loader_eval_offset(loader, w, s->n_windows)));
         else
             batch_blank(t, row);
     }
-    return OK;
+    return err;
 }
 
 /* Does any rank have a fault, or a signal? */
@@ -69,5 +71,6 @@ Err eval_loss(Trainer *t, const Loader *loader, double *loss)
     TRY(sum_losses(t, loader, &share));
     device_download(t->dev, loss, t->model.loss_total);
     TRY(comm_agree(t->comm, comm_sync(t->comm, t->dev)));
+    batch_all_done(t);
     return comm_sum_f64(t->comm, loss, 1);
 }

@@ -1,5 +1,6 @@
 /* Everything before step 0, in phases that each end in an agreement of all ranks. Nothing is
- * written until the last phase, when all that can be wrong with the input has been looked at. */
+ * written to out_dir until the last phase, when all that can be wrong with the input has been
+ * looked at. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include "base/check.h"
 #include "base/human.h"
 #include "train/trainer.h"
+#include "train/tune.h"
 
 /* Left to the rest of the process and the system when the limit is what is free now. */
 enum { MEMORY_RESERVE_BYTES = 128 << 20 };
@@ -54,14 +56,14 @@ static int64_t own_limit(const Trainer *t, const DeviceInfo *info)
     return bytes > 1 ? bytes : 1;
 }
 
-/* The least memory and the most threads of all ranks, so that all plan alike: ranks with different
- * micro-batches would not meet in the evaluation. */
+/* The least memory, the most threads and the dtype of the least able of all ranks, so that all plan
+ * alike: ranks with different micro-batches would not meet in the evaluation. */
 static Err make_target(Trainer *t, const DeviceInfo *info, int64_t vocab_size, PlanTarget *target)
 {
-    int64_t most[2] = {-own_limit(t, info), t->dev->n_threads};
-    TRY(comm_max_i64(t->comm, most, 2));
+    int64_t most[3] = {-own_limit(t, info), t->dev->n_threads, info->storage_dtype == DTYPE_F16};
+    TRY(comm_max_i64(t->comm, most, 3));
     *target = (PlanTarget){.device = t->dev->kind,
-                           .dtype = info->storage_dtype,
+                           .dtype = most[2] ? DTYPE_F16 : info->storage_dtype,
                            .world = t->comm->world,
                            .n_threads = (int32_t)most[1],
                            .vocab_size = vocab_size,
@@ -100,6 +102,24 @@ static Err carve_memory(Trainer *t)
     return err;
 }
 
+/* Beside a GPU: what it reads and writes while the host goes on. */
+static Err carve_host_memory(Trainer *t)
+{
+    const Plan *plan = t->plan;
+    if (plan->host_bytes == 0)
+        return OK;
+    Arena *arena = malloc(sizeof *arena);
+    Err err = arena ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the region table");
+    if (!err)
+        err = device_alloc_host(t->dev, plan->host_bytes, &t->host_memory);
+    if (!err) {
+        arena_init(arena, t->host_memory, plan->host_bytes);
+        plan_carve_host(plan, arena, &t->mem);
+    }
+    free(arena);
+    return err;
+}
+
 static Err build_model(Trainer *t)
 {
     const Plan *plan = t->plan;
@@ -111,13 +131,14 @@ static Err build_model(Trainer *t)
     TRY(gpt2_open(&t->model, &plan->dims, &plan->shape, &t->layout));
     adamw_init(&t->optim, &t->owned, &t->cfg->optim, plan->shape.dtype);
     TRY(carve_memory(t));
+    TRY(carve_host_memory(t));
     device_set_workspace(t->dev, t->mem.workspace);
     reducer_init(&t->reducer, t->comm, t->dev, &t->layout, t->model.grads, t->model.params,
                  &t->cfg->system);
     return OK;
 }
 
-/* ---- phase 4: parameters ----------------------------------------------------------------- */
+/* ---- phase 4: where to begin, and the parameters there -------------------------------------- */
 
 /* A new run must not mix its checkpoints with those of an older one: a later resume would take the
  * wrong ones, and pruning would delete them. Looked at by rank 0. */
@@ -137,21 +158,25 @@ static Err refuse_old_checkpoints(const Trainer *t)
     return OK;
 }
 
+static Err keep_master(void *trainer, int32_t index, const float *values)
+{
+    Trainer *t = trainer;
+    return adamw_set_master(&t->optim, t->dev, index, values);
+}
+
 static Err start_from_scratch(Trainer *t)
 {
-    TRY(comm_agree(t->comm, refuse_old_checkpoints(t)));
-    Err err = gpt2_init_params(&t->model, t->dev, (uint64_t)t->cfg->run.seed);
-    TRY(comm_agree(t->comm, err));
-    adamw_reset(&t->optim, t->dev, t->model.params);
+    uint64_t seed = (uint64_t)t->cfg->run.seed;
+    adamw_reset(&t->optim, t->dev);
+    TRY(comm_agree(t->comm, gpt2_init_params(&t->model, t->dev, seed, keep_master, t)));
     log_say(&t->log, "initializing a new model from scratch");
     return OK;
 }
 
 static Err start_from_weights(Trainer *t, const char *dir)
 {
-    TRY(comm_agree(t->comm, refuse_old_checkpoints(t)));
-    TRY(comm_agree(t->comm, checkpoint_load_weights(dir, &t->model, t->dev)));
-    adamw_reset(&t->optim, t->dev, t->model.params);
+    adamw_reset(&t->optim, t->dev);
+    TRY(comm_agree(t->comm, checkpoint_load_weights(dir, &t->model, &t->optim, t->dev)));
     log_say(&t->log, "initializing from the weights in %s", dir);
     return OK;
 }
@@ -183,35 +208,48 @@ static Err resume_from(Trainer *t, const char *dir)
     return OK;
 }
 
-static Err resume_newest(Trainer *t, bool required)
+/* dir (FILE_PATH_BYTES) = the checkpoint to go on from, "" when the run begins anew. */
+static Err find_checkpoint(Trainer *t, char *dir)
 {
-    char dir[FILE_PATH_BYTES];
+    ConfigInit init = config_init_kind(t->cfg);
     bool found = false;
+    dir[0] = '\0';
+    if (init != INIT_RESUME && init != INIT_AUTO)
+        return comm_agree(t->comm, refuse_old_checkpoints(t));
     TRY(checkpoint_find(t->comm, t->cfg->run.out_dir, &found, dir));
     if (found)
-        return resume_from(t, dir);
-    if (required)
+        return OK;
+    if (init == INIT_RESUME)
         FAIL(ERR_MISSING,
              "init_from = resume: no usable checkpoint in %s; init_from = auto starts from scratch "
              "then",
              t->cfg->run.out_dir);
-    return start_from_scratch(t);
+    return comm_agree(t->comm, refuse_old_checkpoints(t));
 }
 
-static Err set_parameters(Trainer *t)
+/* Only float16 needs one; a checkpoint of another dtype has none to go on with. */
+static void begin_loss_scale(Trainer *t)
+{
+    LossScale *scale = &t->progress.loss_scale;
+    if (t->plan->shape.dtype != DTYPE_F16)
+        *scale = (LossScale){0};
+    else if (scale->scale == 0)
+        scale->scale = LOSS_SCALE_START;
+    if (scale->scale > 0)
+        log_say(&t->log, "float16: the loss is scaled by %g", scale->scale);
+}
+
+static Err set_parameters(Trainer *t, const char *checkpoint)
 {
     t->progress = (Progress){.best_val_loss = INFINITY};
-    switch (config_init_kind(t->cfg)) {
-    case INIT_RESUME:
-        return resume_newest(t, true);
-    case INIT_AUTO:
-        return resume_newest(t, false);
-    case INIT_DIRECTORY:
-        return start_from_weights(t, t->cfg->model.init_from);
-    case INIT_SCRATCH:
-        break;
-    }
-    return start_from_scratch(t);
+    if (checkpoint[0])
+        TRY(resume_from(t, checkpoint));
+    else if (config_init_kind(t->cfg) == INIT_DIRECTORY)
+        TRY(start_from_weights(t, t->cfg->model.init_from));
+    else
+        TRY(start_from_scratch(t));
+    begin_loss_scale(t);
+    return OK;
 }
 
 /* ---- what is said ------------------------------------------------------------------------ */
@@ -264,21 +302,29 @@ static Err say_start(Trainer *t, const DeviceInfo *info)
 
 /* ---- life -------------------------------------------------------------------------------- */
 
-Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const int *stop_signal)
+Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const int *stop_signal,
+                 const char *tuning_cache)
 {
-    *t = (Trainer){
-        .cfg = cfg, .comm = comm, .dev = dev, .stop_signal = stop_signal, .saved_step = -1};
+    *t = (Trainer){.cfg = cfg,
+                   .comm = comm,
+                   .dev = dev,
+                   .stop_signal = stop_signal,
+                   .tuning_cache = tuning_cache,
+                   .saved_step = -1};
     log_init(&t->log, comm->rank == 0);
     int64_t vocab_size = 0;
     PlanTarget target;
     DeviceInfo info;
+    char checkpoint[FILE_PATH_BYTES];
     TRY(comm_agree(comm, open_data(t, &vocab_size)));
     TRY(comm_agree(comm, device_info(dev, &info)));
     TRY(make_target(t, &info, vocab_size, &target));
     TRY(comm_agree(comm, make_plan(t, target)));
     TRY(comm_agree(comm, build_model(t)));
     TRY(say_start(t, &info));
-    TRY(set_parameters(t));
+    TRY(find_checkpoint(t, checkpoint));
+    TRY(tune_device(t, checkpoint));
+    TRY(set_parameters(t, checkpoint));
     if (cfg->run.eval_only)
         return OK;
     return comm_agree(comm, log_open(&t->log, cfg->run.out_dir, t->progress.step));
@@ -296,6 +342,9 @@ void trainer_close(Trainer *t)
         device_set_workspace(t->dev, tensor_none());
         device_free(t->dev, t->memory);
     }
+    if (t->host_memory)
+        device_free_host(t->dev, t->host_memory);
+    free(t->tuning);
     free(t->plan);
     dataset_close(&t->data);
     *t = (Trainer){0};

@@ -27,7 +27,7 @@ static int64_t first_sample(const Trainer *t, int64_t micro_step)
 
 static Err load_micro_batch(Trainer *t, int64_t first)
 {
-    Err err = OK;
+    Err err = batch_begin(t);
     for (int64_t row = 0; row < t->plan->shape.micro_batch; row++) {
         int64_t offset = loader_offset(&t->train_loader, first + row);
         err = err_first(err, batch_read(t, &t->train_loader, row, offset));
@@ -35,12 +35,13 @@ static Err load_micro_batch(Trainer *t, int64_t first)
     return err;
 }
 
-/* grads and loss_total of the whole step: sums over all ranks for grads, my share for the loss. A
- * fault here does not end it: the other ranks wait in the same collectives. */
-static Err accumulate(Trainer *t)
+/* grads and loss_total of the whole step, times loss_scale: sums over all ranks for grads, my share
+ * for the loss. A fault here does not end it: the other ranks wait in the same collectives. */
+static Err accumulate(Trainer *t, double loss_scale)
 {
     Err err = OK;
-    double scale = 1.0 / ((double)t->plan->step_sequences * (double)t->plan->shape.n_tokens);
+    double n_tokens = (double)t->plan->step_sequences * (double)t->plan->shape.n_tokens;
+    double scale = loss_scale / n_tokens;
     device_zero(t->dev, t->model.grads);
     device_zero(t->dev, t->model.loss_total);
     for (int64_t m = 0; m < t->plan->n_micro_steps; m++) {
@@ -72,6 +73,7 @@ static Err exchange(Trainer *t, Err mine, double sum[N_SUMS])
     device_download(t->dev, &sum[SUM_LOSS], t->model.loss_total);
     device_download(t->dev, &sum[SUM_SQUARES], t->optim.sum_squares);
     mine = err_first(mine, comm_sync(t->comm, t->dev));
+    batch_all_done(t);
     sum[SUM_STOP] = trainer_has_signal(t);
     sum[SUM_FAILED] = mine != OK;
     mine = err_first(mine, comm_sum_f64(t->comm, sum, N_SUMS));
@@ -88,11 +90,28 @@ static double clip_scale(const Trainer *t, double norm)
     return limit > 0 && scale < 1 ? scale : 1;
 }
 
-static Err update(Trainer *t, double norm, double lr)
+/* The gradients are loss_scale times too large, norm is not. */
+static Err update(Trainer *t, double norm, double lr, double loss_scale)
 {
-    adamw_update(&t->optim, t->dev, t->model.params, t->model.grads, lr, clip_scale(t, norm),
-                 t->progress.step + 1);
+    adamw_update(&t->optim, t->dev, t->model.params, t->model.grads, lr,
+                 clip_scale(t, norm) / loss_scale, t->progress.n_updates + 1);
     return reducer_publish(&t->reducer);
+}
+
+/* What a step leaves behind; all ranks the same. A gradient that overflowed in float16 says nothing
+ * about the run as long as the loss is a number and the scale can still be lowered. */
+static void count_step(Trainer *t, bool loss_is_finite, bool finite)
+{
+    Progress *p = &t->progress;
+    p->step++;
+    p->n_sequences += t->plan->step_sequences;
+    if (finite) {
+        p->n_updates++;
+        p->n_bad_steps = 0;
+        loss_scale_good(&p->loss_scale);
+    } else if (!loss_is_finite || !loss_scale_overflow(&p->loss_scale)) {
+        p->n_bad_steps++;
+    }
 }
 
 Err trainer_step(Trainer *t, StepRecord *record)
@@ -100,21 +119,20 @@ Err trainer_step(Trainer *t, StepRecord *record)
     double sum[N_SUMS];
     double start = now_ms();
     double lr = schedule_lr(&t->cfg->optim, t->progress.step);
-    TRY(exchange(t, accumulate(t), sum));
+    double loss_scale = loss_scale_factor(&t->progress.loss_scale);
+    TRY(exchange(t, accumulate(t, loss_scale), sum));
 
-    double norm = sqrt(sum[SUM_SQUARES]);
-    bool finite = isfinite(sum[SUM_LOSS]) && isfinite(norm);
+    double loss = sum[SUM_LOSS] / loss_scale, norm = sqrt(sum[SUM_SQUARES]) / loss_scale;
+    bool finite = isfinite(loss) && isfinite(norm);
     if (finite)
-        TRY(update(t, norm, lr));
+        TRY(update(t, norm, lr, loss_scale));
     *record = (StepRecord){.iter = t->progress.step,
-                           .loss = sum[SUM_LOSS],
+                           .loss = loss,
                            .lr = lr,
                            .grad_norm = norm,
                            .step_tokens = t->plan->step_sequences * t->plan->shape.n_tokens,
                            .skipped = !finite};
-    t->progress.step++;
-    t->progress.n_sequences += t->plan->step_sequences;
-    t->progress.n_bad_steps = finite ? 0 : t->progress.n_bad_steps + 1;
+    count_step(t, isfinite(loss), finite);
     t->stop = sum[SUM_STOP] > 0;
     record->tokens = t->progress.n_sequences * t->plan->shape.n_tokens;
     record->step_ms = now_ms() - start;

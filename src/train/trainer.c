@@ -68,7 +68,8 @@ static Err save(Trainer *t)
                              .model = &t->model,
                              .optim = &t->optim,
                              .staging = t->mem.staging,
-                             .meta_path = t->data.meta_path};
+                             .meta_path = t->data.meta_path,
+                             .tuning = t->tuning};
     log_say(&t->log, "saving checkpoint to %s/step_%08" PRId64, t->cfg->run.out_dir,
             t->progress.step);
     Err err = reducer_await(&t->reducer);
@@ -120,12 +121,23 @@ static Err save_and_stop(Trainer *t)
 
 /* ---- the run ----------------------------------------------------------------------------- */
 
+static void say_loss_scale(Trainer *t, const StepRecord *record, double before)
+{
+    double now = t->progress.loss_scale.scale;
+    if (now != before)
+        log_say(&t->log, "iter %" PRId64 ": loss scale %g, was %g%s", record->iter, now, before,
+                record->skipped ? ": a gradient overflowed in float16, no update" : "");
+}
+
 static Err step_and_log(Trainer *t)
 {
     StepRecord record;
+    double scale = t->progress.loss_scale.scale;
+    int64_t n_bad = t->progress.n_bad_steps;
     TRY(trainer_step(t, &record));
     log_step(&t->log, &record, record.iter % t->cfg->run.log_interval == 0);
-    if (!record.skipped)
+    say_loss_scale(t, &record, scale);
+    if (t->progress.n_bad_steps <= n_bad)
         return OK;
     log_say(&t->log,
             "iter %" PRId64 ": loss or gradient is not finite: no update (%" PRId64

@@ -7,9 +7,9 @@
  *     clip, AdamW on my shard, publish parameters; not finite: skip these
  *     log; at intervals evaluate and save
  *
- * open.c: everything before step 0. step.c: one update. eval.c: evaluation. trainer.c: the loop
- * around them. No rank leaves alone: a fault of one is agreed upon where its phase ends, and all
- * return the same error. */
+ * open.c: everything before step 0, tune.c: of that the choice of algorithms. step.c: one update.
+ * eval.c: evaluation. trainer.c: the loop around them. No rank leaves alone: a fault of one is
+ * agreed upon where its phase ends, and all return the same error. */
 #ifndef GPT_TRAIN_TRAINER_H
 #define GPT_TRAIN_TRAINER_H
 
@@ -40,8 +40,12 @@ typedef struct {
     GPT2 model;
     AdamW optim;
     Reducer reducer;
-    void *memory; /* the one allocation */
+    void *memory;      /* the one allocation */
+    void *host_memory; /* and the one of host memory beside a GPU; NULL on the CPU */
     PlanMemory mem;
+    int64_t n_uploads;        /* slots of host tokens whose upload may be under way (batch.h) */
+    const char *tuning_cache; /* borrowed; a file, or "": none (tune.h) */
+    char *tuning;             /* choices of the device; NULL: it has none. Owned */
     Progress progress;
     Log log;
     int64_t saved_step;     /* of the newest checkpoint of this run, read or written; -1: none */
@@ -52,8 +56,10 @@ typedef struct {
 
 /* Data, plan, memory, model, parameters (scratch, resume or a directory), log: everything before
  * step 0. Nothing is written before all of it is known to work. The caller calls trainer_close
- * whatever comes back. Ends in an agreement of all ranks. Collective. */
-Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const int *stop_signal);
+ * whatever comes back. tuning_cache: a file of algorithms that were fastest before, "" for none.
+ * Ends in an agreement of all ranks. Collective. */
+Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const int *stop_signal,
+                 const char *tuning_cache);
 void trainer_close(Trainer *t); /* accepts a zero-initialised one */
 
 /* max_iters updates from where progress stands, with evaluations and checkpoints. ERR_REQUEUE after
@@ -63,8 +69,9 @@ Err trainer_run(Trainer *t);
 /* Did this rank get a signal? t->stop is what all ranks agreed on. Not collective. */
 bool trainer_has_signal(const Trainer *t);
 
-/* One update. record->skipped: loss or gradient was not finite, parameters are as before. t->stop:
- * some rank had a signal. Collective. For tests and benchmarks too; trainer_run calls it. */
+/* One update. record->skipped: loss or gradient was not finite, parameters are as before; whether
+ * that is the fault of float16's loss scale shows in t->progress. t->stop: some rank had a signal.
+ * Collective. For tests and benchmarks too; trainer_run calls it. */
 Err trainer_step(Trainer *t, StepRecord *record);
 
 #ifdef __cplusplus

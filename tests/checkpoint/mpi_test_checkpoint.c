@@ -39,7 +39,7 @@ static void open_part(MpiTest *t, ToyRun *run, ToyArgs args, int zero_stage, con
     toy_open(run, &args, &t->comm, &t->dev, out_dir);
 }
 
-static const Progress PROGRESS = {7, 3360, 1.25, 2};
+static const Progress PROGRESS = {7, 3360, 1.25, 2, 6, {1024, 5}};
 
 static void save_part(MpiTest *t, const ToyArgs *args, int zero_stage, const char *out_dir,
                       uint64_t fill)
@@ -182,6 +182,9 @@ static void test_load_together(void **state)
         check_no_err(checkpoint_load(&run.state, dir, &got));
         toy_check(&run, FILL);
         assert_int_equal(got.n_bad_steps, PROGRESS.n_bad_steps);
+        assert_int_equal(got.n_updates, PROGRESS.n_updates);
+        assert_true(got.loss_scale.scale == PROGRESS.loss_scale.scale);
+        assert_int_equal(got.loss_scale.n_good, PROGRESS.loss_scale.n_good);
         toy_close(&run);
         drop_temp(t, &temp);
     }

@@ -197,10 +197,10 @@ static void test_tensors_larger_than_the_staging(void **state)
 
 static void test_progress_comes_back(void **state)
 {
-    static const Progress CASE[] = {{0, 0, INFINITY, 0},
-                                    {2000, 960000, 1.0 / 3, 4},
-                                    {99999999, INT64_C(1) << 52, 5e-324, 1},
-                                    {100000000, 7, 1.8857000000000002, 0}};
+    static const Progress CASE[] = {{0, 0, INFINITY, 0, 0, {0, 0}},
+                                    {2000, 960000, 1.0 / 3, 4, 1996, {65536, 1999}},
+                                    {99999999, INT64_C(1) << 52, 5e-324, 1, 7, {1, 0}},
+                                    {100000000, 7, 1.8857000000000002, 0, 100000000, {0, 0}}};
     Fixture *f = *state;
     for (size_t i = 0; i < sizeof CASE / sizeof *CASE; i++) {
         Progress got;
@@ -209,6 +209,9 @@ static void test_progress_comes_back(void **state)
         assert_int_equal(got.step, CASE[i].step);
         assert_int_equal(got.n_sequences, CASE[i].n_sequences);
         assert_int_equal(got.n_bad_steps, CASE[i].n_bad_steps);
+        assert_int_equal(got.n_updates, CASE[i].n_updates);
+        assert_true(got.loss_scale.scale == CASE[i].loss_scale.scale);
+        assert_int_equal(got.loss_scale.n_good, CASE[i].loss_scale.n_good);
         assert_true(got.best_val_loss == CASE[i].best_val_loss);
     }
 }

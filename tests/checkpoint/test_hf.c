@@ -209,7 +209,7 @@ static Err load_foreign(Fixture *f, bool bias, bool into_bias, const Foreign *fo
     toy_fill(&from, FILL);
     write_foreign(f, &from, foreign);
     toy_close(&from);
-    return checkpoint_load_weights(f->temp.dir, &to->model, &f->dev);
+    return checkpoint_load_weights(f->temp.dir, &to->model, NULL, &f->dev);
 }
 
 static void expect_loaded(Fixture *f, bool bias, const Foreign *foreign)
@@ -334,7 +334,7 @@ static void test_weights_without_bias_start_a_model_with(void **state)
     check_no_err(checkpoint_save(&from.state, &(Progress){.best_val_loss = INFINITY}));
     toy_open(&run, &with, &f->comm, &f->dev, f->temp.dir);
     check_no_err(path_join(dir, f->temp.dir, "step_00000000"));
-    check_no_err(checkpoint_load_weights(dir, &run.model, &f->dev));
+    check_no_err(checkpoint_load_weights(dir, &run.model, NULL, &f->dev));
     const Param *bias = layout_find(&run.layout, PARAM_FC_B, 1);
     for (int64_t i = 0; i < param_count(bias); i++)
         assert_true(((const float *)run.model.params.data)[bias->offset + i] == 0);

@@ -199,7 +199,7 @@ static void initial_values_are_nanogpts(void **state)
     TinyGpt t;
     GptDims dims = tiny_dims();
     tiny_open(&t, dims, tiny_shape(1, 4));
-    check_no_err(gpt2_init_params(&t.model, &t.dev, 1337));
+    check_no_err(gpt2_init_params(&t.model, &t.dev, 1337, NULL, NULL));
     float *values = tiny_read(&t, t.model.params);
     for (int32_t i = 0; i < t.layout.n_params; i++) {
         const Param *p = &t.layout.param[i];
@@ -220,7 +220,7 @@ static void padded_rows_start_at_zero(void **state)
     TinyGpt t;
     GptDims dims = tiny_dims();
     tiny_open(&t, dims, tiny_shape(1, 4));
-    check_no_err(gpt2_init_params(&t.model, &t.dev, 1337));
+    check_no_err(gpt2_init_params(&t.model, &t.dev, 1337, NULL, NULL));
     float *wte = tiny_read(&t, t.model.param.wte);
     for (int64_t i = dims.vocab_size * dims.n_embd; i < dims.vocab_padded * dims.n_embd; i++)
         assert_true(wte[i] == 0.0f);
@@ -234,7 +234,7 @@ static void initial_values_do_not_depend_on_buckets(void **state)
     TinyGpt t;
     GptDims dims = tiny_dims();
     tiny_open(&t, dims, tiny_shape(1, 4));
-    check_no_err(gpt2_init_params(&t.model, &t.dev, 5));
+    check_no_err(gpt2_init_params(&t.model, &t.dev, 5, NULL, NULL));
     Layout other;
     check_no_err(layout_make(&other, &dims, 1 << 20, 128));
     for (int32_t i = 0; i < other.n_params; i++) {

@@ -81,7 +81,7 @@ static void toy_start(Toy *t)
     for (int32_t i = 0; i < N_TENSORS; i++)
         rng_fill_normal((float *)t->params.data + t->layout.param[i].offset,
                         TOY[i].file_rows * TOY[i].cols, 0.3f, 1, RNG_INIT, (uint64_t)i);
-    adamw_reset(&t->opt, t->dev, t->params);
+    adamw_reset(&t->opt, t->dev);
 }
 
 static void toy_open(Toy *t, Comm *comm, Device *dev, Variant variant)

@@ -68,6 +68,18 @@ typedef struct {
     void *memory;
 } Owner;
 
+/* The master weights start as the parameters do. */
+static void start_master(Owner *o, Device *dev)
+{
+    const Layout *layout = o->shard.layout;
+    float *values = malloc((size_t)layout->count * sizeof *values);
+    assert_non_null(values);
+    op_convert(dev, tensor_1d(values, DTYPE_F32, layout->count), o->params);
+    for (int32_t i = 0; i < layout->n_params; i++)
+        check_no_err(adamw_set_master(&o->opt, dev, i, values + layout->param[i].offset));
+    free(values);
+}
+
 static void owner_open(Owner *o, Device *dev, const Layout *layout, int32_t rank, int32_t world,
                        Tensor params)
 {
@@ -82,7 +94,9 @@ static void owner_open(Owner *o, Device *dev, const Layout *layout, int32_t rank
     arena_init(&arena, o->memory, n_bytes);
     adamw_layout(&o->opt, &arena);
     o->params = copy_of(params);
-    adamw_reset(&o->opt, dev, o->params);
+    adamw_reset(&o->opt, dev);
+    if (o->opt.has_master)
+        start_master(o, dev);
 }
 
 static void owner_close(Owner *o, Device *dev)

@@ -65,7 +65,7 @@ static void open_run(Run *run, MpiTest *mpi)
 
 static Err start(Run *run)
 {
-    return trainer_open(&run->trainer, &run->cfg, &run->mpi->comm, &run->mpi->dev, &run->stop);
+    return trainer_open(&run->trainer, &run->cfg, &run->mpi->comm, &run->mpi->dev, &run->stop, "");
 }
 
 static void close_run(Run *run)

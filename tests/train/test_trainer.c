@@ -85,7 +85,7 @@ static int teardown(void **state)
 
 static Err try_open(Run *run)
 {
-    return trainer_open(&run->trainer, &run->cfg, &run->comm, &run->dev, &run->stop);
+    return trainer_open(&run->trainer, &run->cfg, &run->comm, &run->dev, &run->stop, "");
 }
 
 static void reopen(Run *run)
