@@ -10,17 +10,20 @@
 
 /* ---- delta ---------------------------------------------------------------------------------- */
 
-/* delta (B,H,T) from dout and out (N, H*D), GROUP lanes per row of a head. */
+/* Lanes that share a row: a power of two, 16 bytes for each or none. */
+template <int D> static constexpr int32_t DELTA_LANES = D <= 32 ? 4 : D <= 64 ? 8 : 16;
+
+/* delta (B,H,T) from dout and out (B*T, H*D), whose n rows of D values are taken as (B*T*H, D). */
 template <class Half, int D>
 __global__ void __launch_bounds__(ATTENTION_THREADS)
-    attention_delta_kernel(float *delta, const Half *dout, const Half *out, int64_t n,
-                           AttentionShape shape)
+    attention_delta_kernel(float *delta, const Half *dout, const Half *out, int64_t n, int32_t T,
+                           int32_t H)
 {
-    constexpr int32_t GROUP = D <= 32 ? 4 : D <= 64 ? 8 : 16, CHUNKS = D / 8;
-    const int64_t row = ((int64_t)blockIdx.x * ATTENTION_THREADS + threadIdx.x) / GROUP;
-    const int32_t chunk = (int32_t)threadIdx.x % GROUP;
+    constexpr int32_t LANES = DELTA_LANES<D>;
+    const int64_t row = ((int64_t)blockIdx.x * ATTENTION_THREADS + threadIdx.x) / LANES;
+    const int32_t chunk = (int32_t)threadIdx.x % LANES;
     float sum = 0;
-    if (row < n && chunk < CHUNKS) {
+    if (row < n && chunk < D / 8) {
         float x[8], y[8];
         load_lanes<Half, 8>(x, dout + row * D + 8 * chunk);
         load_lanes<Half, 8>(y, out + row * D + 8 * chunk);
@@ -29,11 +32,11 @@ __global__ void __launch_bounds__(ATTENTION_THREADS)
             sum += x[i] * y[i];
     }
 #pragma unroll
-    for (int step = GROUP / 2; step > 0; step /= 2)
+    for (int step = LANES / 2; step > 0; step /= 2)
         sum += __shfl_xor_sync(0xffffffffu, sum, step);
     if (row < n && chunk == 0) {
-        int64_t token = row / shape.H, h = row % shape.H;
-        delta[(token / shape.T * shape.H + h) * shape.T + token % shape.T] = sum;
+        int64_t token = row / H, h = row % H;
+        delta[(token / T * H + h) * T + token % T] = sum;
     }
 }
 
@@ -52,7 +55,7 @@ template <class Half> struct BackwardHead {
     const Half *q, *k, *v, *dout; /* q, k, v: rows 3 C apart; dout: C */
     const float *lse, *delta;
     Half *dq, *dk, *dv; /* rows 3 C apart */
-    int64_t C;
+    int32_t C;
 };
 
 template <class Half> struct BackwardPointers {
@@ -65,7 +68,8 @@ template <int D, class Half>
 __device__ __forceinline__ BackwardHead<Half>
 head_of(const BackwardPointers<Half> &all, const AttentionShape &shape, const BlockPlace &place)
 {
-    const int64_t C = (int64_t)shape.H * D, begin = head_begin<D>(shape, place, 3);
+    const int32_t C = shape.H * D;
+    const int64_t begin = head_begin<D>(shape, place, 3);
     const Half *q = all.qkv + begin, *dout = all.dout + head_begin<D>(shape, place, 1);
     const int64_t rows = head_rows(shape, place);
     Half *dq = all.dqkv + begin;
@@ -74,7 +78,7 @@ head_of(const BackwardPointers<Half> &all, const AttentionShape &shape, const Bl
 
 /* ---- dk and dv ------------------------------------------------------------------------------ */
 
-template <int D> using KeysSizes = TileSizes<D, 1, (D <= 64 ? 64 : 32), 2, (D <= 96), 2>;
+template <int D> using KeysSizes = TileSizes<D, 1, (D <= 64 ? 64 : 32), 2, (D <= 80), 2>;
 
 /* One block computes dk and dv of ROWS keys of one head. Products have keys as rows, so that p and
  * ds become left operands as they are:
@@ -82,7 +86,7 @@ template <int D> using KeysSizes = TileSizes<D, 1, (D <= 64 ? 64 : 32), 2, (D <=
  *   2. for each step over queries and their dout: bring the next one; scores = k q^T and dp =
  *      v dout^T; p and ds; dv += p dout, dk += ds q
  *   3. scale and store */
-template <class Half, int D, bool DROPOUT>
+template <class Half, int D, bool MAY_DROP>
 __global__ void __launch_bounds__(ATTENTION_THREADS, KeysSizes<D>::BLOCKS)
     attention_backward_keys_kernel(BackwardPointers<Half> all, AttentionShape shape)
 {
@@ -120,7 +124,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, KeysSizes<D>::BLOCKS)
     keys.take(held, (uint32_t)(warp * Sizes::WARP_ROWS));
     values.take(held + Sizes::HELD_TILE, (uint32_t)(warp * Sizes::WARP_ROWS));
 
-    const float kept_scale = DROPOUT ? shape.dropout.scale : 1;
+    const float kept_scale = MAY_DROP ? shape.dropout.scale : 1;
     float dk[M][D / 8][4] = {}, dv[M][D / 8][4] = {};
     for (int32_t step = first; step < n_steps; step++) {
         const int32_t parity = (step - first) % 2, query0 = step * STEP;
@@ -140,14 +144,14 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, KeysSizes<D>::BLOCKS)
         for (int m = 0; m < M; m++) {
             const int32_t key = key0 + 16 * m + lane_row() - query0; /* relative to the queries */
             uint32_t kept = ~0u;
-            if (DROPOUT)
+            if (MAY_DROP && shape.dropout.rate > 0)
                 kept = kept_keys_by_queries<STEP>(shape, place, key0 + 16 * m, query0);
 #pragma unroll
             for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
                     const int32_t query = 8 * n + lane_column() + e % 2;
-                    const bool keep = !DROPOUT || (kept >> (4 * n + e) & 1);
+                    const bool keep = !MAY_DROP || (kept >> (4 * n + e) & 1);
                     float x = probability(p[m][n][e], shape.scale * LOG2_E, lse[query]);
                     if (diagonal && key + e / 2 * 8 > query)
                         x = 0;
@@ -176,7 +180,7 @@ template <int D> using QueriesSizes = TileSizes<D, 1, (D <= 64 ? 64 : 32), 2, (D
  *   2. for each step over keys: bring the next one; scores = q k^T and dp = dout v^T; ds; dq +=
  *      ds k
  *   3. scale and store */
-template <class Half, int D, bool DROPOUT>
+template <class Half, int D, bool MAY_DROP>
 __global__ void __launch_bounds__(ATTENTION_THREADS, QueriesSizes<D>::BLOCKS)
     attention_backward_queries_kernel(BackwardPointers<Half> all, AttentionShape shape)
 {
@@ -214,7 +218,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, QueriesSizes<D>::BLOCKS)
     queries.take(held, (uint32_t)(warp * Sizes::WARP_ROWS));
     douts.take(held + Sizes::HELD_TILE, (uint32_t)(warp * Sizes::WARP_ROWS));
 
-    const float kept_scale = DROPOUT ? shape.dropout.scale : 1;
+    const float kept_scale = MAY_DROP ? shape.dropout.scale : 1;
     float dq[M][D / 8][4] = {};
     for (int32_t step = 0; step < n_steps; step++) {
         const uint4 *keys = shared + step % 2 * Sizes::STAGE, *values = keys + Sizes::TILE;
@@ -233,13 +237,13 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, QueriesSizes<D>::BLOCKS)
         for (int m = 0; m < M; m++) {
             const int32_t query = query0 + 16 * m + lane_row() - key0; /* relative to the keys */
             uint32_t kept = ~0u;
-            if (DROPOUT)
+            if (MAY_DROP && shape.dropout.rate > 0)
                 kept = kept_queries_by_keys<STEP>(shape, place, query0 + 16 * m, key0);
 #pragma unroll
             for (int n = 0; n < STEP / 8; n++)
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    const bool keep = !DROPOUT || (kept >> (4 * n + e) & 1);
+                    const bool keep = !MAY_DROP || (kept >> (4 * n + e) & 1);
                     float x = probability(p[m][n][e], shape.scale * LOG2_E, lse[m][e / 2]);
                     if (diagonal && 8 * n + lane_column() + e % 2 > query + e / 2 * 8)
                         x = 0;
@@ -256,17 +260,17 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, QueriesSizes<D>::BLOCKS)
 
 /* ---- the op --------------------------------------------------------------------------------- */
 
-template <class Half, int D>
-static void launch_delta(Device *dev, const AttentionBackward *a, const AttentionShape &shape)
+template <class Half, int D> static void launch_delta(Device *dev, const AttentionBackward *a)
 {
-    constexpr int64_t GROUP = D <= 32 ? 4 : D <= 64 ? 8 : 16;
+    constexpr int64_t LANES = DELTA_LANES<D>;
     const int64_t n = tensor_count(a->delta);
-    LAUNCH((attention_delta_kernel<Half, D>), blocks_for(n * GROUP, ATTENTION_THREADS),
+    LAUNCH((attention_delta_kernel<Half, D>), blocks_for(n * LANES, ATTENTION_THREADS),
            ATTENTION_THREADS, 0, cuda_device(dev)->stream, (float *)a->delta.data,
-           (const Half *)a->dout.data, (const Half *)a->out.data, n, shape);
+           (const Half *)a->dout.data, (const Half *)a->out.data, n, (int32_t)a->lse.dim[2],
+           (int32_t)a->lse.dim[1]);
 }
 
-template <class Half, int D, bool DROPOUT>
+template <class Half, int D, bool MAY_DROP>
 static void launch(Device *dev, const AttentionBackward *a)
 {
     cudaStream_t stream = cuda_device(dev)->stream;
@@ -275,30 +279,30 @@ static void launch(Device *dev, const AttentionBackward *a)
                                         (const Half *)a->dout.data, (const float *)a->lse.data,
                                         (const float *)a->delta.data};
     AttentionShape shape = attention_shape(a->lse, a->qkv, a->dropout, KeysSizes<D>::ROWS);
-    launch_delta<Half, D>(dev, a, shape);
-    LAUNCH((attention_backward_keys_kernel<Half, D, DROPOUT>),
+    LAUNCH((attention_backward_keys_kernel<Half, D, MAY_DROP>),
            (unsigned)(shape.blocks_per_head * heads), ATTENTION_THREADS, KeysSizes<D>::SHARED_BYTES,
            stream, all, shape);
     shape = attention_shape(a->lse, a->qkv, a->dropout, QueriesSizes<D>::ROWS);
-    LAUNCH((attention_backward_queries_kernel<Half, D, DROPOUT>),
+    LAUNCH((attention_backward_queries_kernel<Half, D, MAY_DROP>),
            (unsigned)(shape.blocks_per_head * heads), ATTENTION_THREADS,
            QueriesSizes<D>::SHARED_BYTES, stream, all, shape);
 }
 
-template <class Half> static void backward(Device *dev, const AttentionBackward *a)
+template <class Half, int D> static void backward(Device *dev, const AttentionBackward *a)
 {
-    const int64_t head_size = a->out.dim[1] / a->lse.dim[1];
+    launch_delta<Half, D>(dev, a);
     if (a->dropout.rate > 0)
-        BY_HEAD_SIZE(head_size, launch<Half, D, true>(dev, a));
+        launch<Half, D, true>(dev, a);
     else
-        BY_HEAD_SIZE(head_size, launch<Half, D, false>(dev, a));
+        launch<Half, D, ALWAYS_MAY_DROP<D>>(dev, a);
 }
 
 void cuda_attention_backward_mma(Device *dev, const AttentionBackward *a)
 {
+    const int64_t head_size = a->out.dim[1] / a->lse.dim[1];
     if (a->qkv.dtype == DTYPE_BF16)
-        backward<bf16>(dev, a);
+        BY_HEAD_SIZE(head_size, backward<bf16, D>(dev, a));
     else
-        backward<f16>(dev, a);
+        BY_HEAD_SIZE(head_size, backward<f16, D>(dev, a));
     cuda_launched(dev, "attention backward");
 }

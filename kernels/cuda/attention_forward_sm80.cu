@@ -96,7 +96,7 @@ using ForwardSizes = TileSizes<D, (D <= 64 ? 2 : 1), (D <= 96 ? 64 : 32), 1, tru
  *   3. for each step, from the last keys to the first: bring the next one; scores = q k^T, causal;
  *      running softmax; dropout; out += p v
  *   4. divide by the sums and store */
-template <class Half, int D, bool DROPOUT>
+template <class Half, int D, bool MAY_DROP>
 __global__ void __launch_bounds__(ATTENTION_THREADS, ForwardSizes<D>::BLOCKS)
     attention_forward_kernel(Half *out, float *lse, const Half *qkv, AttentionShape shape)
 {
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, ForwardSizes<D>::BLOCKS)
     BlockPlace place = block_place(shape);
     place.block = shape.blocks_per_head - 1 - place.block; /* the longest first */
 
-    const int64_t C = (int64_t)shape.H * D, stride = 3 * C;
+    const int32_t C = shape.H * D, stride = 3 * C;
     const Half *q = qkv + head_begin<D>(shape, place, 3), *k = q + C, *v = k + C;
     const int32_t block0 = place.block * Sizes::ROWS, query0 = block0 + warp * Sizes::WARP_ROWS;
     const int32_t n_steps = (min(block0 + Sizes::ROWS, T) + STEP - 1) / STEP;
@@ -147,12 +147,13 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, ForwardSizes<D>::BLOCKS)
         for (int i = 0; i < 2 * M; i++)
             softmax_row<STEP, D>(p[i / 2], sum[i / 2], running.largest[i / 2][i % 2],
                                  running.total[i / 2][i % 2], i % 2, shape.scale * LOG2_E);
+        if (MAY_DROP && shape.dropout.rate > 0)
 #pragma unroll
-        for (int m = 0; m < M && DROPOUT; m++)
-            drop<STEP>(p[m], kept_queries_by_keys<STEP>(shape, place, query0 + 16 * m, key0));
+            for (int m = 0; m < M; m++)
+                drop<STEP>(p[m], kept_queries_by_keys<STEP>(shape, place, query0 + 16 * m, key0));
         add_product<Half, D, M, STEP>(sum, p, values);
     }
-    const float kept_scale = DROPOUT ? shape.dropout.scale : 1;
+    const float kept_scale = MAY_DROP ? shape.dropout.scale : 1;
     Half *out_head = out + head_begin<D>(shape, place, 1);
     float *lse_head = lse + head_rows(shape, place);
 #pragma unroll
@@ -179,32 +180,31 @@ bool cuda_attention_mma_supports(DType dtype, int64_t head_size)
     return size && (dtype == DTYPE_BF16 || dtype == DTYPE_F16);
 }
 
-template <class Half, int D, bool DROPOUT>
-static void launch(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout)
+template <class Half, int D, bool MAY_DROP>
+static void launch(Device *dev, Tensor out, Tensor lse, Tensor qkv, const AttentionShape &shape)
 {
-    using Sizes = ForwardSizes<D>;
-    AttentionShape shape = attention_shape(lse, qkv, dropout, Sizes::ROWS);
     unsigned blocks = (unsigned)(shape.blocks_per_head * lse.dim[0] * lse.dim[1]);
-    LAUNCH((attention_forward_kernel<Half, D, DROPOUT>), blocks, ATTENTION_THREADS,
-           Sizes::SHARED_BYTES, cuda_device(dev)->stream, (Half *)out.data, (float *)lse.data,
-           (const Half *)qkv.data, shape);
+    LAUNCH((attention_forward_kernel<Half, D, MAY_DROP>), blocks, ATTENTION_THREADS,
+           ForwardSizes<D>::SHARED_BYTES, cuda_device(dev)->stream, (Half *)out.data,
+           (float *)lse.data, (const Half *)qkv.data, shape);
 }
 
-template <class Half>
+template <class Half, int D>
 static void forward(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout)
 {
-    const int64_t head_size = out.dim[1] / lse.dim[1];
+    AttentionShape shape = attention_shape(lse, qkv, dropout, ForwardSizes<D>::ROWS);
     if (dropout.rate > 0)
-        BY_HEAD_SIZE(head_size, launch<Half, D, true>(dev, out, lse, qkv, dropout));
+        launch<Half, D, true>(dev, out, lse, qkv, shape);
     else
-        BY_HEAD_SIZE(head_size, launch<Half, D, false>(dev, out, lse, qkv, dropout));
+        launch<Half, D, ALWAYS_MAY_DROP<D>>(dev, out, lse, qkv, shape);
 }
 
 void cuda_attention_forward_mma(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout)
 {
+    const int64_t head_size = out.dim[1] / lse.dim[1];
     if (qkv.dtype == DTYPE_BF16)
-        forward<bf16>(dev, out, lse, qkv, dropout);
+        BY_HEAD_SIZE(head_size, forward<bf16, D>(dev, out, lse, qkv, dropout));
     else
-        forward<f16>(dev, out, lse, qkv, dropout);
+        BY_HEAD_SIZE(head_size, forward<f16, D>(dev, out, lse, qkv, dropout));
     cuda_launched(dev, "attention forward");
 }

@@ -112,7 +112,7 @@ template <int D> __device__ __forceinline__ uint32_t chunk_place(uint32_t row, u
 /* Start copying rows [row0, row0 + ROWS) of a head into a tile, zeros from row T on. src: the
  * head's row 0; rows are `stride` values apart. */
 template <int D, int ROWS, class Half>
-__device__ __forceinline__ void fetch_tile(uint4 *tile, const Half *src, int64_t stride,
+__device__ __forceinline__ void fetch_tile(uint4 *tile, const Half *src, int32_t stride,
                                            int32_t row0, int32_t T)
 {
     constexpr int32_t CHUNKS = D / 8;
@@ -120,7 +120,7 @@ __device__ __forceinline__ void fetch_tile(uint4 *tile, const Half *src, int64_t
     for (int32_t i = (int32_t)threadIdx.x; i < ROWS * CHUNKS; i += ATTENTION_THREADS) {
         int32_t row = i / CHUNKS, chunk = i % CHUNKS;
         bool inside = row0 + row < T;
-        const Half *from = src + (inside ? row0 + row : 0) * stride + 8 * chunk;
+        const Half *from = src + (int64_t)(inside ? row0 + row : 0) * stride + 8 * chunk;
         cp_async16(tile + chunk_place<D>((uint32_t)row, (uint32_t)chunk), from, inside);
     }
 }
@@ -226,14 +226,14 @@ __device__ __forceinline__ void add_product(float (&d)[M][D / 8][4], const float
 /* Rows row0 + {0, 8} (row0 with lane_row) of a head = d times the row's factor, as far as they are
  * before T. */
 template <class Half, int D>
-__device__ __forceinline__ void store_rows(Half *head, int64_t stride, const float (&d)[D / 8][4],
+__device__ __forceinline__ void store_rows(Half *head, int32_t stride, const float (&d)[D / 8][4],
                                            const float (&factor)[2], int32_t row0, int32_t T)
 {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         if (row0 + 8 * i >= T)
             continue;
-        uint32_t *row = (uint32_t *)(head + (row0 + 8 * i) * stride + lane_column());
+        uint32_t *row = (uint32_t *)(head + (int64_t)(row0 + 8 * i) * stride + lane_column());
 #pragma unroll
         for (int n = 0; n < D / 8; n++)
             row[4 * n] = pack2<Half>(d[n][2 * i] * factor[i], d[n][2 * i + 1] * factor[i]);
@@ -241,6 +241,10 @@ __device__ __forceinline__ void store_rows(Half *head, int64_t stride, const flo
 }
 
 /* ---- dropout -------------------------------------------------------------------------------- */
+
+/* Kernels with MAY_DROP look at the rate when they run. Kernels without it exist only for the head
+ * size of every GPT-2: an instance costs seconds to compile. */
+template <int D> static constexpr bool ALWAYS_MAY_DROP = D != 64;
 
 /* Masks are bits: 4 n + e for accumulator d[n][e], set where dropout keeps it. A draw gives four
  * neighbouring elements (h T + i) T + j, which are four keys of one query when T is a multiple of
@@ -336,10 +340,8 @@ __device__ __forceinline__ uint32_t kept_keys_by_queries(const AttentionShape &s
 static inline AttentionShape attention_shape(Tensor lse, Tensor qkv, Dropout dropout, int32_t rows)
 {
     int64_t T = lse.dim[2], H = lse.dim[1], D = qkv.dim[1] / 3 / H;
-    DropoutMask mask = {};
-    if (dropout.rate > 0)
-        mask = dropout_mask(dropout);
-    return {(int32_t)T, (int32_t)H, (int32_t)((T + rows - 1) / rows), 1.0f / sqrtf((float)D), mask};
+    return {(int32_t)T, (int32_t)H, (int32_t)((T + rows - 1) / rows), 1.0f / sqrtf((float)D),
+            dropout_mask(dropout)};
 }
 
 /* Run a statement with D a head size that cuda_attention_mma_supports as a constant. */
