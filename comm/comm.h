@@ -89,11 +89,11 @@ Err comm_agree(Comm *comm, Err mine);
 
 /* ---- data plane: device tensors; each is Collective -------------------------------------- */
 
-/* Each starts after all work queued on dev so far; results are for work queued after comm_wait, and
- * until then nothing may touch buf. A fault of the device stays with the device: ranks meet in all
- * collectives whatever happened on one of them. Nothing may follow an error of the data plane but
- * comm_unbind. buf counts must be divisible by world for the last two. Sums are for float32 (added
- * as float32) and float64; any dtype can be gathered. */
+/* Each starts after all work queued on dev so far; results are for work queued after comm_wait;
+ * until then nothing but another collective may touch buf. A fault of the device stays with the
+ * device: ranks meet in all collectives whatever happened on one of them. Nothing may follow an
+ * error of the data plane but comm_unbind. buf counts must be divisible by world for the last two.
+ * Sums are for float32 (added as float32) and float64; any dtype can be gathered. */
 
 /* buf = sum over ranks, in place. */
 Err comm_all_reduce_sum(Comm *comm, Device *dev, Tensor buf);

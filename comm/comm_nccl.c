@@ -68,9 +68,11 @@ static Err abort_with_result(NcclWorld *w, const char *what, ncclResult_t result
 {
     char why[400];
     const char *detail = w->comm ? ncclGetLastError(w->comm) : NULL;
-    bool has_detail = detail && *detail;
-    snprintf(why, sizeof why, "%s%s%s%s", ncclGetErrorString(result), has_detail ? " (" : "",
-             has_detail ? detail : "", has_detail ? ")" : "");
+    int n_detail = detail ? (int)strcspn(detail, "\n") : 0; /* one line */
+    if (n_detail > 0)
+        snprintf(why, sizeof why, "%s (%.*s)", ncclGetErrorString(result), n_detail, detail);
+    else
+        snprintf(why, sizeof why, "%s", ncclGetErrorString(result));
     return abort_with(w, what, why);
 }
 
