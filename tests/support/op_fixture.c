@@ -8,6 +8,7 @@
 #include "base/rng.h"
 
 enum { GUARD_BYTES = 256, GUARD_BYTE = 0xff }; /* all ones: NaN in every float dtype, -1 in i32 */
+enum { FILL_BYTES = 1 << 20 };
 
 static void must(Err err, const char *file, int line)
 {
@@ -35,6 +36,20 @@ static Tensor byte_range(void *memory, size_t begin, size_t n)
                         (int64_t)n);
 }
 
+/* All ones, in pieces: the workspace of a GPU is large. */
+static void fill_with_ones(OpFixture *fx, void *memory, size_t n_bytes)
+{
+    size_t piece = n_bytes < FILL_BYTES ? n_bytes : FILL_BYTES;
+    void *ones = host_bytes(piece);
+    memset(ones, GUARD_BYTE, piece);
+    for (size_t done = 0; done < n_bytes; done += piece) {
+        size_t n = n_bytes - done < piece ? n_bytes - done : piece;
+        device_upload(&fx->dev, byte_range(memory, done, n), ones);
+    }
+    MUST(device_sync(&fx->dev));
+    free(ones);
+}
+
 /* n_bytes on the device, guards around them, all ones everywhere. */
 static void *guarded_alloc(OpFixture *fx, size_t n_bytes)
 {
@@ -44,11 +59,7 @@ static void *guarded_alloc(OpFixture *fx, size_t n_bytes)
     MUST(device_alloc(&fx->dev, total, &g->memory));
     fx->n_memories++;
     g->n_bytes = n_bytes;
-    void *ones = host_bytes(total);
-    memset(ones, GUARD_BYTE, total);
-    device_upload(&fx->dev, byte_range(g->memory, 0, total), ones);
-    MUST(device_sync(&fx->dev));
-    free(ones);
+    fill_with_ones(fx, g->memory, total);
     return (char *)g->memory + GUARD_BYTES;
 }
 
@@ -72,12 +83,22 @@ double *op_array(OpFixture *fx, int64_t n)
     return array;
 }
 
+/* Scratch for n_threads within the limits, all ones; the last one's memory if it is as long. */
+static Tensor scratch_for(OpFixture *fx, int32_t n_threads)
+{
+    bool wanted = fx->limits.n_embd > 0;
+    size_t n_bytes = wanted ? ops_workspace_bytes(fx->dev.kind, n_threads, &fx->limits) : 0;
+    if (tensor_present(fx->scratch) && tensor_bytes(fx->scratch) == n_bytes)
+        fill_with_ones(fx, fx->scratch.data, n_bytes);
+    else
+        fx->scratch = tensor_1d(guarded_alloc(fx, n_bytes), DTYPE_U8, (int64_t)n_bytes);
+    return fx->scratch;
+}
+
 void op_workspace(OpFixture *fx, OpLimits limits)
 {
     fx->limits = limits;
-    size_t n_bytes = ops_workspace_bytes(fx->dev.kind, fx->dev.n_threads, &limits);
-    void *memory = guarded_alloc(fx, n_bytes);
-    device_set_workspace(&fx->dev, tensor_1d(memory, DTYPE_U8, (int64_t)n_bytes));
+    device_set_workspace(&fx->dev, scratch_for(fx, fx->dev.n_threads));
 }
 
 /* ---- values ------------------------------------------------------------------------------ */
@@ -243,13 +264,11 @@ static void run_with_threads(OpFixture *fx, int32_t n_threads, OpCall *call, voi
                              const Twin *output, int32_t n_outputs)
 {
     Device dev = {0};
-    bool scratch = fx->limits.n_embd > 0;
-    size_t n_bytes = scratch ? ops_workspace_bytes(fx->dev.kind, n_threads, &fx->limits) : 0;
-    void *workspace = guarded_alloc(fx, n_bytes);
+    Tensor scratch = scratch_for(fx, n_threads);
     for (int32_t i = 0; i < n_outputs; i++)
         twin_push(fx, output[i]);
     MUST(device_open(&dev, &(DeviceArgs){.kind = fx->dev.kind, .n_threads = n_threads}));
-    device_set_workspace(&dev, tensor_1d(workspace, DTYPE_U8, (int64_t)n_bytes));
+    device_set_workspace(&dev, scratch);
     call(&dev, arg);
     MUST(device_sync(&dev));
     device_close(&dev);

@@ -32,6 +32,7 @@ typedef struct {
     Device dev;
     DType dtype; /* of parameters and activations: what the device computes in */
     OpLimits limits;
+    Tensor scratch; /* the newest workspace */
     int32_t n_memories, n_arrays;
     GuardedMemory memory[OP_MAX_MEMORIES];
     double *array[OP_MAX_MEMORIES]; /* on the host */
