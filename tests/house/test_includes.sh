@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The rules of the house that can be read off the text of the tree:
 #   - which folder may include which (no cycles); quoted paths start at a folder, private headers stay private
-#   - <mpi.h> in comm/comm_*.c, launch/ and MPI tests only; CUDA and NCCL headers in kernels/cuda/ and comm_nccl.c only
+#   - <mpi.h> in comm/comm_*.c, launch/, MPI tests and the fake NCCL; CUDA and NCCL headers in kernels/cuda/, comm_nccl.c and the fakes
 #   - conditional compilation in kernels/device.c and comm/comm.c only, but for header guards and __cplusplus
 #   - no mutable state at file level and no hidden statics in src, kernels and comm
 #   - the environment is read in launch/ only; below it only ASSERT and comm_abort end the program
@@ -33,8 +33,8 @@ declare -A MAY_INCLUDE=(
 PRIVATE='^(kernels/(cpu/|cuda/|ops_table\.h)|comm/comm_ops\.h)' # for their own folder and its tests
 ALSO='^comm/comm_nccl\.c kernels/cuda/cuda_device\.h$' # NCCL works on the streams of the CUDA device
 TOP_LEVEL=" CMakeLists.txt README.md src kernels comm launch configs tests slurm "
-MPI_FILES='^(comm/comm_[a-z]+\.c|launch/.*|tests/comm/.*|tests/.*/mpi_.*|tests/support/mpi_.*)$'
-CUDA_FILES='^(kernels/cuda/.*|comm/comm_nccl\.c)$'
+MPI_FILES='^(comm/comm_[a-z]+\.c|launch/.*|tests/comm/.*|tests/.*/mpi_.*|tests/cuda_on_cpu/fake_nccl.*)$'
+CUDA_FILES='^(kernels/cuda/.*|comm/comm_nccl\.c|tests/cuda_on_cpu/.*)$'
 CUDA_HEADERS='<(cuda|cublas|nccl|nvml|nvtx|cooperative_groups|mma)[A-Za-z0-9_./]*>'
 CONDITIONAL_FILES='^(kernels/device\.c|comm/comm\.c|tests/.*)$'
 

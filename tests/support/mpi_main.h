@@ -27,6 +27,7 @@
 
 #include "comm/comm.h"
 #include "kernels/device.h"
+#include "launch/bind.h"
 #include "tests/support/check_err.h"
 
 typedef struct {
@@ -46,8 +47,9 @@ static inline void mpi_main_try(MpiTest *t, Err err)
 
 static inline void mpi_main_open(MpiTest *t)
 {
+    /* Before MPI starts: while the fakes wait in it, they look after their streams. */
+    setenv("GPT_EMU_STREAMS", launcher_detect().rank % 2 ? "early" : "late", 0);
     mpi_main_try(t, comm_open(&t->comm, true));
-    setenv("GPT_EMU_STREAMS", t->comm.rank % 2 ? "early" : "late", 0);
     if (t->comm.world > 1)
         setenv("CMOCKA_TEST_ABORT", "1", 1);
     if (t->comm.rank > 0 && !freopen("/dev/null", "w", stdout))
