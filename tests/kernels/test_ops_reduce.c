@@ -56,6 +56,20 @@ static void add_sum_squares_adds_the_sum_of_squares(void **state)
     }
 }
 
+/* More partial sums than a GPU's block has threads. Ones are exact in any order. */
+static void a_long_vector_is_summed_whole(void **state)
+{
+    OpFixture *fx = *state;
+    int64_t n = (1 << 20) + 4099;
+    op_workspace(fx, (OpLimits){n, n, 1, 1, 1});
+    Sum a = {.total = twin_filled(fx, DTYPE_F64, 1, 1, 0),
+             .x = twin_filled(fx, DTYPE_F32, n, 1, 1)};
+    sum_call(&fx->dev, &a);
+    squares_call(&fx->dev, &a);
+    a.total.ref[0] = 1.125 * (double)n;
+    CHECK_TWIN(fx, a.total, ((Tolerance){0, 0}));
+}
+
 static void sums_of_nothing_add_nothing(void **state)
 {
     OpFixture *fx = *state;
@@ -181,6 +195,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         OP_TEST(add_sum_adds_the_scaled_sum),
         OP_TEST(add_sum_squares_adds_the_sum_of_squares),
+        OP_TEST(a_long_vector_is_summed_whole),
         OP_TEST(sums_of_nothing_add_nothing),
         OP_TEST(one_bad_element_makes_the_sum_of_squares_not_finite),
         OP_TEST(the_order_of_a_sum_does_not_depend_on_the_address),
