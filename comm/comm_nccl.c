@@ -114,6 +114,7 @@ static Err wait_for_compute(NcclWorld *w, Device *dev, double limit_s)
         cudaError_t status = cudaEventQuery(w->synced);
         if (status != cudaErrorNotReady)
             return cuda_err(status, "cudaEventQuery");
+        (void)cudaGetLastError(); /* "not ready" stays there, and the next launch would report it */
         TRY(check_async(w));
         if (limit_s > 0 && now_s() > end)
             return abort_with(w, "NCCL", "the first collectives did not end in time");
