@@ -3,7 +3,7 @@
  * events are honoured. So work on two streams that lacks an event meets the wrong order in a test,
  * and a host buffer reused too early is seen.
  *
- * Under AddressSanitizer device memory can be touched only while work runs, not by the host. */
+ * Device memory can be touched only while work runs: a host that does it faults. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,27 +166,31 @@ cudaError_t check_device(int device)
 
 /* ---- device memory ------------------------------------------------------------------------- */
 
-/* Blocks up to this size are closed to the host by mprotect where the CPU has no protection keys;
- * the page tables of larger ones would take longer to change than most kernels run. */
-enum { MOST_BYTES_PROTECTED = 1 << 20 };
-
-/* The protection key of all device memory; -1: this machine has none. */
+/* The host must not touch device memory. AddressSanitizer is told which is closed; else a
+ * protection key closes all of it at once, where the CPU has keys. (Page tables of every block
+ * would take longer to change than most kernels run.) */
+#if EMU_ASAN
 int device_key()
 {
-    static int key = EMU_ASAN ? -1 : pkey_alloc(0, 0);
+    return -1;
+}
+
+void set_access(uintptr_t address, const Block &block, bool open)
+{
+    auto set = open ? __asan_unpoison_memory_region : __asan_poison_memory_region;
+    set((void *)address, block.n_bytes);
+}
+#else
+int device_key()
+{
+    static int key = pkey_alloc(0, 0);
     return key;
 }
 
-/* May the host touch it? Seen by AddressSanitizer only: protecting pages costs too much. */
-void set_access(uintptr_t address, const Block &block, bool open)
+void set_access(uintptr_t, const Block &, bool)
 {
-#if EMU_ASAN
-    auto set = open ? __asan_unpoison_memory_region : __asan_poison_memory_region;
-    set((void *)address, block.n_bytes);
-#else
-    (void)address, (void)block, (void)open;
-#endif
 }
+#endif
 
 void set_all_access(bool open)
 {
