@@ -307,6 +307,17 @@ void op_convert(Device *dev, Tensor dst, Tensor src)
         dev->ops->convert(dev, dst, src);
 }
 
+void op_add(Device *dev, Tensor dst, Tensor src)
+{
+    ASSERT(dst.dtype == DTYPE_F32, "sum in %s", dtype_name(dst.dtype));
+    ASSERT(src.dtype == DTYPE_F32 || src.dtype == DTYPE_BF16 || src.dtype == DTYPE_F16, "add %s",
+           dtype_name(src.dtype));
+    ASSERT(tensor_count(dst) == tensor_count(src), "%lld elements += %lld",
+           (long long)tensor_count(dst), (long long)tensor_count(src));
+    if (!dev->err && tensor_count(src) > 0)
+        dev->ops->add(dev, dst, src);
+}
+
 void op_adamw(Device *dev, const AdamwArgs *a)
 {
     int64_t n = tensor_count(a->param);

@@ -152,6 +152,8 @@ void op_add_sum(Device *dev, Tensor total, Tensor x, double scale);
 void op_add_sum_squares(Device *dev, Tensor total, Tensor x);
 /* dst = src in dst's dtype, rounding to nearest even; same count. */
 void op_convert(Device *dev, Tensor dst, Tensor src);
+/* dst f32 += src (f32, bf16 or f16), element by element; same count, the two do not overlap. */
+void op_add(Device *dev, Tensor dst, Tensor src);
 
 /* AdamW with decoupled decay (Loshchilov and Hutter 2019), torch's order of operations. All (n). */
 typedef struct {

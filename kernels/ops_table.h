@@ -64,6 +64,7 @@ struct DeviceOps {
     void (*add_sum)(Device *dev, Tensor total, Tensor x, double scale);
     void (*add_sum_squares)(Device *dev, Tensor total, Tensor x);
     void (*convert)(Device *dev, Tensor dst, Tensor src);
+    void (*add)(Device *dev, Tensor dst, Tensor src);
     void (*adamw)(Device *dev, const AdamwArgs *args);
 };
 

@@ -206,6 +206,7 @@ static const DeviceOps CPU_OPS = {
     .add_sum = cpu_add_sum,
     .add_sum_squares = cpu_add_sum_squares,
     .convert = cpu_convert,
+    .add = cpu_add,
     .adamw = cpu_adamw,
 };
 

@@ -60,6 +60,9 @@ void cpu_add_sum_squares(Device *dev, Tensor total, Tensor x);
 /* convert.c: f64, f32, bf16 and f16 (a checkpoint's dtypes) in any combination */
 void cpu_convert(Device *dev, Tensor dst, Tensor src);
 
+/* add.c */
+void cpu_add(Device *dev, Tensor dst, Tensor src);
+
 /* adamw.c */
 void cpu_adamw(Device *dev, const AdamwArgs *args);
 

@@ -347,6 +347,7 @@ static const DeviceOps CUDA_OPS = {
     .add_sum = cuda_add_sum,
     .add_sum_squares = cuda_add_sum_squares,
     .convert = cuda_convert,
+    .add = cuda_add,
     .adamw = cuda_adamw,
 };
 

@@ -55,6 +55,9 @@ void cuda_add_sum_squares(Device *dev, Tensor total, Tensor x);
 /* convert.cu: f64, f32, bf16 and f16 (a checkpoint's dtypes) in any combination */
 void cuda_convert(Device *dev, Tensor dst, Tensor src);
 
+/* add.cu */
+void cuda_add(Device *dev, Tensor dst, Tensor src);
+
 /* adamw.cu */
 void cuda_adamw(Device *dev, const AdamwArgs *args);
 
