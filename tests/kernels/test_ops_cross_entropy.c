@@ -3,9 +3,12 @@
 
 #include <math.h>
 
-static const OracleLogits SHAPES[] = {{1, 1, 1},       {1, 1, 128},    {3, 5, 128},
-                                      {7, 65, 128},    {33, 127, 128}, {40, 200, 256},
-                                      {5, 1024, 1024}, {5, 5003, 5120}};
+/* Rows of any length, and of each kind that a GPU keeps in registers or reads again. */
+static const OracleLogits SHAPES[] = {
+    {1, 1, 1},       {1, 1, 128},       {3, 5, 128},       {4, 63, 67},       {7, 65, 128},
+    {33, 127, 128},  {40, 200, 256},    {3, 1003, 1003},   {5, 1024, 1024},   {5, 5003, 5120},
+    {2, 9001, 9001}, {2, 20011, 20096}, {2, 50257, 50304}, {1, 57400, 57408},
+};
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
 typedef struct {
@@ -140,6 +143,37 @@ static void large_logits_are_stable(void **state)
     }
 }
 
+/* The warps of a block see maxima that differ by 40 and more, each in turn the largest. */
+static void one_huge_logit_wins_wherever_it_is(void **state)
+{
+    OpFixture *fx = *state;
+    static const int64_t AT[] = {0, 1023, 1024, 2600, 5002};
+    Loss a = loss_make(fx, (OracleLogits){10, 5003, 5120}, 1);
+    for (int64_t r = 0; r < 10; r++) {
+        a.logits.ref[r * 5120 + AT[r % 5]] = 90;
+        a.logits.ref[r * 5120 + 3000] = 50;
+        if (r < 5)
+            a.targets.ref[r] = (double)AT[r];
+    }
+    twin_push(fx, a.logits);
+    twin_push(fx, a.targets);
+    forward_call(&fx->dev, &a);
+    check_losses(fx, &a, 100);
+    both_call(&fx->dev, &a);
+    check_both(fx, &a, 100);
+}
+
+static void unaligned_rows_give_the_same(void **state)
+{
+    OpFixture *fx = *state;
+    Loss a = loss_make(fx, (OracleLogits){3, 1003, 1024}, 2);
+    a.logits = twin_unaligned(fx, a.logits);
+    forward_call(&fx->dev, &a);
+    check_losses(fx, &a, 20);
+    both_call(&fx->dev, &a);
+    check_both(fx, &a, 20);
+}
+
 static void equal_logits_give_log_v(void **state)
 {
     OpFixture *fx = *state;
@@ -197,6 +231,8 @@ int main(void)
         OP_TEST(ignored_targets_give_zero_loss_and_zero_gradient),
         OP_TEST(a_row_of_gradients_sums_to_zero),
         OP_TEST(large_logits_are_stable),
+        OP_TEST(one_huge_logit_wins_wherever_it_is),
+        OP_TEST(unaligned_rows_give_the_same),
         OP_TEST(equal_logits_give_log_v),
         OP_TEST(a_nan_among_the_logits_reaches_the_loss),
         OP_TEST(backward_is_the_slope_of_forward),

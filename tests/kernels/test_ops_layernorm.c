@@ -7,8 +7,10 @@ typedef struct {
     int64_t n, c;
 } Shape;
 
-static const Shape SHAPES[] = {{1, 1},   {1, 2},    {3, 7},    {2, 16},    {5, 33},
-                               {31, 48}, {67, 129}, {130, 64}, {257, 100}, {9, 768}};
+/* Short rows and rows of each width that a GPU keeps in registers, and of more. */
+static const Shape SHAPES[] = {{1, 1},    {1, 2},    {3, 7},    {2, 16},    {5, 33},  {31, 48},
+                               {67, 129}, {130, 64}, {257, 8},  {257, 100}, {9, 768}, {3, 1024},
+                               {2, 1280}, {4, 1600}, {2, 2048}, {3, 2056},  {2, 2301}};
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
 /* Everything the ops of this file take; delta and sum are for the fused one. */
@@ -186,6 +188,15 @@ static void backward_adds_what_the_oracle_adds(void **state)
     }
 }
 
+/* More rows than a GPU has runs of 16 for: some runs are longer than others. */
+static void backward_adds_what_the_oracle_adds_over_many_rows(void **state)
+{
+    OpFixture *fx = *state;
+    Backward a = backward_make(fx, (Shape){4101, 8}, true, false);
+    backward_call(&fx->dev, &a);
+    check_backward(fx, &a);
+}
+
 static void backward_gives_the_output_again_bit_for_bit(void **state)
 {
     OpFixture *fx = *state;
@@ -219,6 +230,22 @@ static void backward_is_the_slope_of_forward(void **state)
     CHECK_DIFFERENCE(fx, forward_call, f, f->b, f->y, a.dy, db);
 }
 
+static void an_unaligned_row_gives_the_same(void **state)
+{
+    OpFixture *fx = *state;
+    Backward a = backward_make(fx, (Shape){37, 264}, true, true), b = a;
+    b.forward.x = twin_unaligned(fx, a.forward.x);
+    b.forward.y = twin_unaligned(fx, a.forward.y);
+    forward_call(&fx->dev, &b.forward);
+    check_forward(fx, &b.forward, b.forward.x);
+    b.y = twin_unaligned(fx, a.y);
+    b.dx = twin_unaligned(fx, a.dx);
+    b.dy = twin_unaligned(fx, a.dy);
+    backward_call(&fx->dev, &b);
+    CHECK_TWINS_SAME(fx, b.y, b.forward.y);
+    check_backward(fx, &b);
+}
+
 static void forward_repeats_bit_for_bit(void **state)
 {
     OpFixture *fx = *state;
@@ -243,9 +270,11 @@ int main(void)
         OP_TEST(a_large_common_offset_does_not_spoil_the_variance),
         OP_TEST(equal_elements_give_the_bias),
         OP_TEST(backward_adds_what_the_oracle_adds),
+        OP_TEST(backward_adds_what_the_oracle_adds_over_many_rows),
         OP_TEST(backward_gives_the_output_again_bit_for_bit),
         OP_TEST(backward_needs_no_output),
         OP_TEST(backward_is_the_slope_of_forward),
+        OP_TEST(an_unaligned_row_gives_the_same),
         OP_TEST(forward_repeats_bit_for_bit),
         OP_TEST(backward_repeats_bit_for_bit),
     };

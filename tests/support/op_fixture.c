@@ -243,6 +243,16 @@ Twin twin_copy(OpFixture *fx, Twin other)
     return twin;
 }
 
+Twin twin_unaligned(OpFixture *fx, Twin other)
+{
+    int64_t n = tensor_count(other.t), rows = other.t.dim[0];
+    Twin room = twin_make(fx, other.t.dtype, n + 1, 1);
+    Twin twin = {tensor_as_2d(tensor_range(room.t, 1, n), rows, n / rows), room.ref};
+    memcpy(twin.ref, other.ref, (size_t)n * sizeof *twin.ref);
+    twin_push(fx, twin);
+    return twin;
+}
+
 Twin twin_none(void)
 {
     return (Twin){tensor_none(), NULL};

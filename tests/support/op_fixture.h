@@ -10,7 +10,7 @@
 #include "kernels/ops.h"
 #include "tests/support/close.h"
 
-enum { OP_MAX_MEMORIES = 512 };
+enum { OP_MAX_MEMORIES = 1024 };
 
 typedef struct {
     void *memory; /* on the device: guard, n_bytes, guard */
@@ -56,6 +56,8 @@ Twin twin_normal(OpFixture *fx, DType dtype, int64_t rows, int64_t cols, double 
 /* Uniform integers in [0, n), i32. */
 Twin twin_below(OpFixture *fx, int64_t rows, int64_t cols, int64_t n);
 Twin twin_copy(OpFixture *fx, Twin other);
+/* A copy one element past an aligned address, where no device can load several at a time. */
+Twin twin_unaligned(OpFixture *fx, Twin other);
 Twin twin_none(void);
 
 /* Scratch for ops within these limits. Before this call an op has none. */
