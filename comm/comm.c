@@ -289,6 +289,15 @@ Err comm_all_gather(Comm *comm, Device *dev, Tensor buf)
     return comm->ops->all_gather(comm, dev, buf);
 }
 
+Err comm_all_to_all(Comm *comm, Device *dev, Tensor receive, Tensor send)
+{
+    check_slices(comm, send);
+    ASSERT(receive.dtype == send.dtype && tensor_count(receive) == tensor_count(send),
+           "%s x %lld from %s x %lld", dtype_name(receive.dtype), (long long)tensor_count(receive),
+           dtype_name(send.dtype), (long long)tensor_count(send));
+    return comm->ops->all_to_all(comm, dev, receive, send);
+}
+
 Err comm_wait(Comm *comm, Device *dev)
 {
     ASSERT(comm->ops, "comm_bind has not been called");

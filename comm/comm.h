@@ -92,7 +92,7 @@ Err comm_agree(Comm *comm, Err mine);
 /* Each starts after all work queued on dev so far; results are for work queued after comm_wait;
  * until then nothing but another collective may touch buf. A fault of the device stays with the
  * device: ranks meet in all collectives whatever happened on one of them. Nothing may follow an
- * error of the data plane but comm_unbind. buf counts must be divisible by world for the last two.
+ * error of the data plane but comm_unbind. Counts must be divisible by world for all but the first.
  * Sums are for float32 (added as float32) and float64; any dtype can be gathered. */
 
 /* buf = sum over ranks, in place. */
@@ -102,6 +102,9 @@ Err comm_all_reduce_sum(Comm *comm, Device *dev, Tensor buf);
 Err comm_reduce_scatter_sum(Comm *comm, Device *dev, Tensor buf);
 /* Every rank's own slice of buf reaches all ranks, in place. */
 Err comm_all_gather(Comm *comm, Device *dev, Tensor buf);
+/* Slice r of receive = rank r's slice [own rank] of send. Same dtype and count; the two do not
+ * overlap. */
+Err comm_all_to_all(Comm *comm, Device *dev, Tensor receive, Tensor send);
 /* Every rank's n_bytes of host memory gather in rank order at `all` (world * n_bytes, only looked
  * at on root). */
 Err comm_gather_host(Comm *comm, const void *mine, size_t n_bytes, void *all, int32_t root);

@@ -13,7 +13,7 @@
 
 #include "base/check.h"
 
-enum { SEND_TAG = 1, SUM_TAG = 2 };
+enum { SEND_TAG = 1, SLICE_TAG = 2 };
 enum { SUM_PIECE = 65536 }; /* elements; longer pieces were no faster */
 
 typedef struct {
@@ -281,11 +281,28 @@ static Err exchange_and_add(Comm *comm, DType dtype, char *mine, int32_t to, cha
     for (int64_t done = 0; done < count;) {
         int piece = piece_count(comm, count - done < SUM_PIECE ? count - done : SUM_PIECE);
         size_t skip = (size_t)done * dtype_bytes(dtype);
-        TRY(check_mpi(MPI_Sendrecv(mine + skip, piece, type, to, SUM_TAG, mpi->received, piece,
-                                   type, from, SUM_TAG, mpi->comm, MPI_STATUS_IGNORE),
+        TRY(check_mpi(MPI_Sendrecv(mine + skip, piece, type, to, SLICE_TAG, mpi->received, piece,
+                                   type, from, SLICE_TAG, mpi->comm, MPI_STATUS_IGNORE),
                       "MPI_Sendrecv"));
         TRY(check_mpi(MPI_Reduce_local(mpi->received, sum + skip, piece, type, MPI_SUM),
                       "MPI_Reduce_local"));
+        done += piece;
+    }
+    return OK;
+}
+
+/* Send the run of `count` elements at `mine` to rank `to`; rank `from`'s, of the same length, comes
+ * to `theirs`. */
+static Err exchange(Comm *comm, DType dtype, char *mine, int32_t to, char *theirs, int32_t from,
+                    int64_t count)
+{
+    MPI_Datatype type = carrier(dtype);
+    for (int64_t done = 0; done < count;) {
+        int piece = piece_count(comm, count - done);
+        size_t skip = (size_t)done * dtype_bytes(dtype);
+        TRY(check_mpi(MPI_Sendrecv(mine + skip, piece, type, to, SLICE_TAG, theirs + skip, piece,
+                                   type, from, SLICE_TAG, handle(comm), MPI_STATUS_IGNORE),
+                      "MPI_Sendrecv"));
         done += piece;
     }
     return OK;
@@ -334,12 +351,31 @@ static Err mpi_all_reduce_sum(Comm *comm, Device *dev, Tensor buf)
                      "MPI_Allreduce");
 }
 
+/* Pairwise, as above. */
+static Err mpi_all_to_all(Comm *comm, Device *dev, Tensor receive, Tensor send)
+{
+    (void)dev;
+    int32_t world = comm->world, rank = comm->rank;
+    int64_t slice = tensor_count(send) / world;
+    size_t slice_bytes = (size_t)slice * dtype_bytes(send.dtype);
+    if (slice == 0)
+        return OK;
+    memcpy(element(receive, rank * slice), element(send, rank * slice), slice_bytes);
+    for (int32_t k = 1; k < world; k++) {
+        int32_t to = (rank + k) % world, from = (rank - k + world) % world;
+        TRY(exchange(comm, send.dtype, element(send, to * slice), to,
+                     element(receive, from * slice), from, slice));
+    }
+    return OK;
+}
+
 const CommOps COMM_MPI_OPS = {
     .open = comm_plain_open,
     .close = comm_plain_close,
     .all_reduce_sum = mpi_all_reduce_sum,
     .reduce_scatter_sum = mpi_reduce_scatter_sum,
     .all_gather = mpi_all_gather,
+    .all_to_all = mpi_all_to_all,
     .wait = comm_plain_wait, /* every call above has waited */
     .sync = comm_plain_sync,
 };

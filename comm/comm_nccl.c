@@ -146,10 +146,10 @@ static ncclDataType_t carrier(DType dtype)
     return ncclUint8;
 }
 
-static char *own_slice(const Comm *comm, Tensor buf)
+static char *slice_of(const Comm *comm, Tensor buf, int32_t rank)
 {
     int64_t slice = tensor_count(buf) / comm->world;
-    return (char *)buf.data + (size_t)(comm->rank * slice) * dtype_bytes(buf.dtype);
+    return (char *)buf.data + (size_t)(rank * slice) * dtype_bytes(buf.dtype);
 }
 
 /* Our stream waits for everything queued on the compute stream so far. */
@@ -182,8 +182,8 @@ static Err nccl_reduce_scatter_sum(Comm *comm, Device *dev, Tensor buf)
         return OK;
     TRY(follow_compute(w, dev));
     return settle(w,
-                  ncclReduceScatter(buf.data, own_slice(comm, buf), slice, carrier(buf.dtype),
-                                    ncclSum, w->comm, w->stream),
+                  ncclReduceScatter(buf.data, slice_of(comm, buf, comm->rank), slice,
+                                    carrier(buf.dtype), ncclSum, w->comm, w->stream),
                   "ncclReduceScatter");
 }
 
@@ -195,9 +195,32 @@ static Err nccl_all_gather(Comm *comm, Device *dev, Tensor buf)
         return OK;
     TRY(follow_compute(w, dev));
     return settle(w,
-                  ncclAllGather(own_slice(comm, buf), buf.data, slice, carrier(buf.dtype), w->comm,
-                                w->stream),
+                  ncclAllGather(slice_of(comm, buf, comm->rank), buf.data, slice,
+                                carrier(buf.dtype), w->comm, w->stream),
                   "ncclAllGather");
+}
+
+static bool is_taken(ncclResult_t result)
+{
+    return result == ncclSuccess || result == ncclInProgress;
+}
+
+static Err nccl_all_to_all(Comm *comm, Device *dev, Tensor receive, Tensor send)
+{
+    NcclWorld *w = world_of(comm);
+    size_t slice = (size_t)(tensor_count(send) / comm->world);
+    ncclDataType_t type = carrier(send.dtype);
+    if (slice == 0)
+        return OK;
+    TRY(follow_compute(w, dev));
+    ncclResult_t result = ncclGroupStart();
+    for (int32_t r = 0; r < comm->world && is_taken(result); r++) {
+        result = ncclSend(slice_of(comm, send, r), slice, type, r, w->comm, w->stream);
+        if (is_taken(result))
+            result = ncclRecv(slice_of(comm, receive, r), slice, type, r, w->comm, w->stream);
+    }
+    ncclResult_t ended = ncclGroupEnd();
+    return settle(w, is_taken(result) ? ended : result, "ncclSend and ncclRecv");
 }
 
 static Err nccl_wait(Comm *comm, Device *dev)
@@ -449,6 +472,7 @@ const CommOps COMM_NCCL_OPS = {
     .all_reduce_sum = nccl_all_reduce_sum,
     .reduce_scatter_sum = nccl_reduce_scatter_sum,
     .all_gather = nccl_all_gather,
+    .all_to_all = nccl_all_to_all,
     .wait = nccl_wait,
     .sync = nccl_sync,
 };

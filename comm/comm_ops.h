@@ -33,6 +33,7 @@ struct CommOps {
     Err (*all_reduce_sum)(Comm *comm, Device *dev, Tensor buf);
     Err (*reduce_scatter_sum)(Comm *comm, Device *dev, Tensor buf);
     Err (*all_gather)(Comm *comm, Device *dev, Tensor buf);
+    Err (*all_to_all)(Comm *comm, Device *dev, Tensor receive, Tensor send);
     Err (*wait)(Comm *comm, Device *dev);
     Err (*sync)(Comm *comm, Device *dev);
 };

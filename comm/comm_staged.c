@@ -64,13 +64,13 @@ typedef struct {
     Tensor host; /* (world * n) */
 } Piece;
 
-static Piece piece_at(const Comm *comm, Tensor buf, int64_t begin)
+static Piece piece_at(const Comm *comm, Tensor buf, int64_t begin, int64_t buffer)
 {
     const Staging *s = comm->data_impl;
     int64_t slice = tensor_count(buf) / comm->world;
     int64_t most = (int64_t)(s->buffer_bytes / dtype_bytes(buf.dtype)) / comm->world;
     int64_t n = slice - begin < most ? slice - begin : most;
-    void *memory = s->buffer[begin / most % N_BUFFERS];
+    void *memory = s->buffer[buffer % N_BUFFERS];
     return (Piece){buf, begin, n, tensor_1d(memory, buf.dtype, comm->world * n)};
 }
 
@@ -109,12 +109,12 @@ static Err move_pieces(Comm *comm, Device *dev, Tensor buf, Movement m)
     int64_t slice = tensor_count(buf) / comm->world;
     if (slice == 0)
         return OK;
-    Piece next = piece_at(comm, buf, 0);
+    Piece next = piece_at(comm, buf, 0, 0);
     download_piece(comm, dev, &next, m.takes_all);
-    while (next.n > 0) {
+    for (int64_t i = 1; next.n > 0; i++) {
         Piece now = next;
         wait_for_device(dev); /* for this piece, and for what left the other buffer */
-        next = piece_at(comm, buf, now.begin + now.n);
+        next = piece_at(comm, buf, now.begin + now.n, i);
         download_piece(comm, dev, &next, m.takes_all);
         TRY(m.collective(comm, dev, now.host));
         upload_piece(comm, dev, &now, m.gives_all);
@@ -154,12 +154,29 @@ static Err staged_all_reduce_sum(Comm *comm, Device *dev, Tensor buf)
     return OK;
 }
 
+/* One buffer for what leaves, one for what comes. */
+static Err staged_all_to_all(Comm *comm, Device *dev, Tensor receive, Tensor send)
+{
+    int64_t slice = tensor_count(send) / comm->world;
+    for (int64_t done = 0; done < slice;) {
+        Piece out = piece_at(comm, send, done, 0), in = piece_at(comm, receive, done, 1);
+        download_piece(comm, dev, &out, true);
+        wait_for_device(dev); /* also for what left `in` */
+        TRY(COMM_MPI_OPS.all_to_all(comm, dev, in.host, out.host));
+        upload_piece(comm, dev, &in, true);
+        done += out.n;
+    }
+    wait_for_device(dev);
+    return OK;
+}
+
 const CommOps COMM_STAGED_OPS = {
     .open = staged_open,
     .close = staged_close,
     .all_reduce_sum = staged_all_reduce_sum,
     .reduce_scatter_sum = staged_reduce_scatter_sum,
     .all_gather = staged_all_gather,
+    .all_to_all = staged_all_to_all,
     .wait = comm_plain_wait, /* every call above has waited */
     .sync = comm_plain_sync,
 };

@@ -138,6 +138,39 @@ static void all_gather(MpiTest *t, DType dtype, int64_t slice)
     free(mine);
 }
 
+/* Element i of the slice that rank `from` sends to rank `to`. */
+static uint16_t word_of(int32_t from, int32_t to, int64_t i)
+{
+    return (uint16_t)(from * 16384 + to * 4096 + i % 4093);
+}
+
+static void all_to_all(MpiTest *t, int64_t slice)
+{
+    int32_t world = t->comm.world, rank = t->comm.rank;
+    int64_t n = world * slice;
+    uint16_t *words = calloc((size_t)n + 1, sizeof *words);
+    assert_non_null(words);
+    Tensor in = push(t, DTYPE_BF16, n, words);
+    for (int64_t i = 0; i < n; i++)
+        words[i] = word_of(rank, (int32_t)(i / slice), i % slice);
+    Tensor out = push(t, DTYPE_BF16, n, words);
+    free(words);
+    check_no_err(comm_all_to_all(&t->comm, &t->dev, in, out));
+    check_no_err(comm_wait(&t->comm, &t->dev));
+    words = pull(t, in);
+    for (int64_t i = 0; i < n; i++)
+        if (words[i] != word_of((int32_t)(i / slice), rank, i % slice))
+            fail_msg("element %lld: %d", (long long)i, words[i]);
+    free(words);
+    free(pull(t, out));
+}
+
+static void test_all_to_all(void **state)
+{
+    for (int i = 0; i < N_SLICES; i++)
+        all_to_all(*state, SLICES[i]);
+}
+
 static void test_all_reduce(void **state)
 {
     for (int i = 0; i < N_SLICES; i++)
@@ -172,6 +205,7 @@ static void test_tensors_of_many_pieces(void **state)
     all_reduce(t, 2200011);
     reduce_scatter(t, slice);
     all_gather(t, DTYPE_F32, slice);
+    all_to_all(t, 2 * slice + 1);
 }
 
 static void test_sums_of_doubles(void **state)
@@ -293,6 +327,27 @@ static void test_all_gather_keeps_its_place(void **state)
     check_gathered(t, in_a_queue(t, comm_all_gather, 257 * t->comm.world));
 }
 
+static void test_all_to_all_keeps_its_place(void **state)
+{
+    MpiTest *t = *state;
+    int64_t slice = 119, n = slice * t->comm.world;
+    Tensor fresh = push_f32(t, n, value_of), out = push_f32(t, n, inexact_value_of);
+    Tensor in = push_f32(t, n, inexact_value_of), result = push_f32(t, n, inexact_value_of);
+    device_copy(&t->dev, out, fresh);
+    check_no_err(comm_all_to_all(&t->comm, &t->dev, in, out));
+    check_no_err(comm_wait(&t->comm, &t->dev));
+    device_copy(&t->dev, result, in);
+    device_zero(&t->dev, in);
+    device_zero(&t->dev, out);
+    float *x = pull(t, result);
+    for (int64_t i = 0; i < n; i++)
+        assert_true(x[i] == value_of((int32_t)(i / slice), t->comm.rank * slice + i % slice));
+    free(x);
+    free(pull(t, in));
+    free(pull(t, out));
+    free(pull(t, fresh));
+}
+
 /* Bucket after bucket while "backward" goes on, one wait for all. */
 static void test_many_collectives_under_way(void **state)
 {
@@ -368,6 +423,7 @@ static void test_calls_are_split_past_the_limit(void **state)
         reduce_scatter(t, slices[i]);
         all_gather(t, DTYPE_F32, slices[i]);
         all_gather(t, DTYPE_BF16, slices[i]);
+        all_to_all(t, slices[i]);
     }
     t->comm.max_count = usual;
     assert_int_equal(largest_count, t->comm.world > 1 ? SMALL_PIECE : 0);
@@ -411,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_reduce_scatter),
         cmocka_unit_test(test_all_gather),
         cmocka_unit_test(test_all_gather_of_each_dtype),
+        cmocka_unit_test(test_all_to_all),
         cmocka_unit_test(test_tensors_of_many_pieces),
         cmocka_unit_test(test_sums_of_doubles),
         cmocka_unit_test(test_scatter_then_gather_is_all_reduce),
@@ -419,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_all_reduce_keeps_its_place),
         cmocka_unit_test(test_reduce_scatter_keeps_its_place),
         cmocka_unit_test(test_all_gather_keeps_its_place),
+        cmocka_unit_test(test_all_to_all_keeps_its_place),
         cmocka_unit_test(test_many_collectives_under_way),
         cmocka_unit_test(test_ranks_may_wait_elsewhere_meanwhile),
         cmocka_unit_test(test_calls_are_split_past_the_limit),

@@ -549,3 +549,199 @@ ncclResult_t ncclAllGather(const void *send, void *receive, size_t send_count, n
     ready = check_collective(&c, whole);
     return ready == ncclSuccess ? push_collective(&c, stream) : ready;
 }
+
+/* ---- send and receive -------------------------------------------------------------------- */
+
+typedef struct {
+    bool sends;
+    void *memory; /* on the device */
+    char *copy;   /* what MPI reads or writes */
+    int n_bytes, peer;
+    ncclComm_t comm;
+    cudaStream_t stream;
+} Transfer;
+
+/* Of one ncclGroupEnd; freed when it is through. */
+typedef struct {
+    ncclComm_t comm;
+    int n;
+    bool begun;
+    MPI_Request *request;
+    Transfer transfer[];
+} Group;
+
+/* What was called since ncclGroupStart. */
+static struct {
+    int depth, n;
+    ncclResult_t result; /* the first refusal */
+    Transfer transfer[MAX_GROUP];
+} open_group;
+
+static Group *new_group(void)
+{
+    size_t n = (size_t)open_group.n;
+    Group *g = calloc(1, sizeof *g + n * sizeof(Transfer));
+    MPI_Request *request = calloc(n, sizeof *request);
+    if (!g || !request)
+        die("out of memory");
+    g->comm = open_group.transfer[0].comm;
+    g->n = open_group.n;
+    g->request = request;
+    memcpy(g->transfer, open_group.transfer, n * sizeof(Transfer));
+    return g;
+}
+
+static void begin_group(Group *g)
+{
+    for (int i = 0; i < g->n; i++) {
+        Transfer *t = &g->transfer[i];
+        t->copy = malloc((size_t)t->n_bytes);
+        if (!t->copy)
+            die("out of memory");
+        if (t->sends)
+            memcpy(t->copy, t->memory, (size_t)t->n_bytes);
+        must(t->sends ? MPI_Isend(t->copy, t->n_bytes, MPI_BYTE, t->peer, P2P_TAG, g->comm->mpi,
+                                  &g->request[i])
+                      : MPI_Irecv(t->copy, t->n_bytes, MPI_BYTE, t->peer, P2P_TAG, g->comm->mpi,
+                                  &g->request[i]),
+             "a send or receive");
+    }
+    g->begun = true;
+}
+
+/* A message that is longer than what receives it is MPI's error, a shorter one is ours. */
+static bool test_group(Group *g)
+{
+    for (int i = 0; i < g->n; i++) {
+        MPI_Status status;
+        int done = 0, n_bytes = 0;
+        if (g->request[i] == MPI_REQUEST_NULL)
+            continue;
+        must(MPI_Test(&g->request[i], &done, &status), "a message is longer than its receiver");
+        if (!done)
+            return false;
+        if (g->transfer[i].sends)
+            continue;
+        must(MPI_Get_count(&status, MPI_BYTE, &n_bytes), "MPI_Get_count");
+        if (n_bytes != g->transfer[i].n_bytes)
+            die("a message is shorter than its receiver");
+        memcpy(g->transfer[i].memory, g->transfer[i].copy, (size_t)n_bytes);
+    }
+    return true;
+}
+
+/* In a world of one: what is sent is what is received, in order. */
+static void copy_to_self(const Group *g)
+{
+    int receiver = 0;
+    for (int i = 0; i < g->n; i++) {
+        if (!g->transfer[i].sends)
+            continue;
+        while (receiver < g->n && g->transfer[receiver].sends)
+            receiver++;
+        if (receiver == g->n || g->transfer[receiver].n_bytes != g->transfer[i].n_bytes)
+            die("a rank sends itself what it does not receive");
+        memcpy(g->transfer[receiver++].memory, g->transfer[i].memory,
+               (size_t)g->transfer[i].n_bytes);
+    }
+}
+
+static void free_group(Group *g)
+{
+    for (int i = 0; i < g->n; i++)
+        free(g->transfer[i].copy);
+    release(g->comm);
+    free(g->request);
+    free(g);
+}
+
+/* FakeWork. */
+static bool run_group(void *arg)
+{
+    Group *g = *(Group **)arg;
+    if (g->comm->aborted && g->begun) {
+        release(g->comm); /* MPI may still write to the copies */
+        return true;
+    }
+    if (!g->comm->aborted && g->comm->n_ranks == 1) {
+        copy_to_self(g);
+    } else if (!g->comm->aborted) {
+        if (!g->begun)
+            begin_group(g);
+        if (!test_group(g))
+            return false;
+    }
+    free_group(g);
+    return true;
+}
+
+ncclResult_t ncclGroupStart(void)
+{
+    if (open_group.depth++ == 0) {
+        open_group.n = 0;
+        open_group.result = ncclSuccess;
+    }
+    return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd(void)
+{
+    if (open_group.depth == 0)
+        return ncclInvalidUsage;
+    if (--open_group.depth > 0 || open_group.n == 0)
+        return ncclSuccess;
+    if (open_group.result != ncclSuccess)
+        return open_group.result;
+    Group *g = new_group();
+    g->comm->n_users++;
+    if (fake_stream_push(open_group.transfer[0].stream, run_group, &g, sizeof g, 10) == cudaSuccess)
+        return taken(g->comm);
+    free_group(g);
+    return ncclUnhandledCudaError;
+}
+
+static ncclResult_t check_transfer(const Transfer *t, size_t n_bytes)
+{
+    const Transfer *first = &open_group.transfer[0];
+    ncclResult_t ready = check_ready(t->comm);
+    if (ready != ncclSuccess)
+        return ready;
+    if (n_bytes > INT_MAX || open_group.n == MAX_GROUP)
+        return refuse(t->comm, ncclInvalidArgument, "too long for the fake");
+    if (t->peer < 0 || t->peer >= t->comm->n_ranks)
+        return refuse(t->comm, ncclInvalidArgument, "no such peer");
+    if (!fake_is_device_memory(t->memory, n_bytes))
+        return refuse(t->comm, ncclInvalidArgument, "a buffer is not memory of the device");
+    if (open_group.n > 0 && (first->comm != t->comm || first->stream != t->stream))
+        return refuse(t->comm, ncclInvalidUsage, "the fake groups calls of one stream");
+    return ncclSuccess;
+}
+
+static ncclResult_t add_transfer(Transfer t, size_t count, ncclDataType_t type)
+{
+    size_t n_bytes = count * bytes_of(type);
+    ncclGroupStart();
+    ncclResult_t checked = check_transfer(&t, n_bytes);
+    t.n_bytes = (int)n_bytes;
+    if (checked == ncclSuccess)
+        open_group.transfer[open_group.n++] = t;
+    else if (open_group.result == ncclSuccess)
+        open_group.result = checked;
+    ncclResult_t ended = ncclGroupEnd();
+    return checked == ncclSuccess ? ended : checked;
+}
+
+ncclResult_t ncclSend(const void *send, size_t count, ncclDataType_t type, int peer,
+                      ncclComm_t comm, cudaStream_t stream)
+{
+    Transfer t = {
+        .sends = true, .memory = (void *)send, .peer = peer, .comm = comm, .stream = stream};
+    return add_transfer(t, count, type);
+}
+
+ncclResult_t ncclRecv(void *receive, size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t stream)
+{
+    Transfer t = {.memory = receive, .peer = peer, .comm = comm, .stream = stream};
+    return add_transfer(t, count, type);
+}
