@@ -101,8 +101,8 @@ static const Field FIELDS[] = {
     COUNT(system, zero_stage, "1", 0, 1, "", "1: optimizer state is shared out over ranks"),
     CHOICE(system, grad_reduce, "reduce_scatter", " reduce_scatter all_reduce ", "",
            "with zero_stage 1; zero_stage 0 always reduces to all"),
-    CHOICE(system, comm_dtype, "float32", " float32 bfloat16 ", " bfloat16 ",
-           "of gradients on their way between ranks"),
+    CHOICE(system, comm_dtype, "float32", " float32 bfloat16 ", "",
+           "of gradients on their way to where they are added, in float32"),
     COUNT(system, bucket_mb, "25", 1, 16384, "MiB", "gradients travel in pieces of at least this"),
 
     BYTES(memory, memory_limit, "auto", 1 << 20, 0x1p50,

@@ -103,6 +103,9 @@ void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory)
 
     gpt2_layout(memory->model, arena);
     adamw_layout(memory->optim, arena);
+    memory->wire = (ReducerWire){tensor_none(), tensor_none()};
+    if (plan->needs_wire)
+        reducer_wire_layout(&memory->wire, arena, memory->model->layout);
     memory->workspace =
         arena_1d(arena, REGION_WORKSPACE, "op workspace", DTYPE_U8, (int64_t)work_bytes);
     memory->tokens = arena_tokens(arena, plan, "tokens", 1);
@@ -258,6 +261,7 @@ Err plan_build(Plan *plan, const Config *cfg, const PlanTarget *target)
     TRY(divide_over_ranks(plan, cfg));
     plan->dims = gpt_dims(cfg, target->vocab_size);
     TRY(check_heads(plan));
+    plan->needs_wire = reducer_needs_wire(&cfg->system, target->world);
     plan->n_owners = cfg->system.zero_stage == 0 ? 1 : target->world;
     plan->bucket_elements = cfg->system.bucket_mb * ((1 << 20) / 4);
     plan->pad_elements = shard_pad_elements(target->world);

@@ -13,6 +13,7 @@
 #include "config/config.h"
 #include "model/gpt2.h"
 #include "optim/adamw.h"
+#include "optim/reducer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -35,6 +36,7 @@ typedef struct {
     int64_t step_sequences, rank_sequences,
         n_micro_steps; /* rank_sequences = micro_batch * n_micro_steps */
     int64_t bucket_elements, pad_elements;
+    bool needs_wire;  /* gradients travel in bfloat16 */
     int32_t n_owners; /* ranks that share the AdamW state: world, or 1 under zero_stage 0 */
     int64_t fitting_micro_batch;  /* when total_bytes is past the limit: the largest that fits; 0:
                                      none */
@@ -49,6 +51,7 @@ typedef struct {
 typedef struct {
     GPT2 *model;
     AdamW *optim;
+    ReducerWire wire;
     Tensor workspace;       /* bytes, for device_set_workspace */
     Tensor tokens, targets; /* (B,T) i32 on the device */
     /* Host memory. On the CPU it is part of the one allocation, and host_tokens are the two above;

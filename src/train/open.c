@@ -134,7 +134,7 @@ static Err build_model(Trainer *t)
     TRY(carve_host_memory(t));
     device_set_workspace(t->dev, t->mem.workspace);
     reducer_init(&t->reducer, t->comm, t->dev, &t->layout, t->model.grads, t->model.params,
-                 &t->cfg->system);
+                 t->mem.wire, &t->cfg->system);
     return OK;
 }
 

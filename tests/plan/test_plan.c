@@ -226,6 +226,28 @@ static void test_zero_stage_0_keeps_all_of_the_optimizer(void **state)
     assert_int_equal(plan->optimizer_bytes, plan->optimizer_whole_bytes);
 }
 
+static size_t bytes_of_group(const Plan *plan, RegionGroup group)
+{
+    size_t n_bytes = 0;
+    for (int32_t i = 0; i < plan->regions.n_regions; i++)
+        n_bytes += plan->regions.region[i].group == group ? plan->regions.region[i].bytes : 0;
+    return n_bytes;
+}
+
+static void test_gradients_in_bfloat16_have_staging_where_they_travel(void **state)
+{
+    Plan *plan = *state;
+    Config cfg = small_config();
+    build(plan, &cfg, cpu_target(2));
+    assert_int_equal(bytes_of_group(plan, REGION_COMM), 0);
+    cfg.system.comm_dtype = CONFIG_COMM_BF16;
+    build(plan, &cfg, cpu_target(1));
+    assert_int_equal(bytes_of_group(plan, REGION_COMM), 0);
+    build(plan, &cfg, cpu_target(2));
+    size_t gradients = bytes_of_group(plan, REGION_GRADIENTS);
+    assert_in_range(bytes_of_group(plan, REGION_COMM), gradients / 4, gradients);
+}
+
 static void test_every_region_lies_within_the_total(void **state)
 {
     Plan *plan = *state;
@@ -334,6 +356,7 @@ int main(void)
         PLAN_TEST(test_refusal_names_the_largest_regions),
         PLAN_TEST(test_optimizer_bytes_of_four_ranks_are_a_quarter),
         PLAN_TEST(test_zero_stage_0_keeps_all_of_the_optimizer),
+        PLAN_TEST(test_gradients_in_bfloat16_have_staging_where_they_travel),
         PLAN_TEST(test_every_region_lies_within_the_total),
         PLAN_TEST(test_the_run_that_failed_fits_12_gb),
         PLAN_TEST(test_the_deepest_model_of_the_key_table_is_planned),
