@@ -65,9 +65,10 @@ __device__ __forceinline__ void softmax_row(float (&score)[N / 8][4], float (&ou
 #pragma unroll
     for (int n = 0; n < N / 8; n++)
 #pragma unroll
-        for (int e = 2 * i; e < 2 * i + 2; e++) {
-            score[n][e] = fast_exp2((score[n][e] - base) * scale_log2);
-            sum += score[n][e];
+        for (int k = 0; k < 2; k++) {
+            float &p = score[n][2 * i + k];
+            p = fast_exp2((p - base) * scale_log2);
+            sum += p;
         }
 #pragma unroll
     for (int n = 0; n < D / 8; n++)

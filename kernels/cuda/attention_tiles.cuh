@@ -109,19 +109,22 @@ template <int D> __device__ __forceinline__ uint32_t chunk_place(uint32_t row, u
     return row * CHUNKS + (chunk ^ (row / (8 / PERIOD) % PERIOD));
 }
 
-/* Start copying rows [row0, row0 + ROWS) of a head into a tile, zeros from row T on. src: the
- * head's row 0; rows are `stride` values apart. */
+/* Start copying rows [row0, row0 + ROWS) of a head into a tile, zeros from row T > row0 on. src:
+ * the head's row 0; rows are `stride` values apart. */
 template <int D, int ROWS, class Half>
 __device__ __forceinline__ void fetch_tile(uint4 *tile, const Half *src, int32_t stride,
                                            int32_t row0, int32_t T)
 {
-    constexpr int32_t CHUNKS = D / 8;
+    constexpr int32_t CHUNKS = D / 8, N = ROWS * CHUNKS;
+    src += (int64_t)row0 * stride;
 #pragma unroll
-    for (int32_t i = (int32_t)threadIdx.x; i < ROWS * CHUNKS; i += ATTENTION_THREADS) {
-        int32_t row = i / CHUNKS, chunk = i % CHUNKS;
-        bool inside = row0 + row < T;
-        const Half *from = src + (int64_t)(inside ? row0 + row : 0) * stride + 8 * chunk;
-        cp_async16(tile + chunk_place<D>((uint32_t)row, (uint32_t)chunk), from, inside);
+    for (int32_t first = 0; first < N; first += ATTENTION_THREADS) {
+        const int32_t i = first + (int32_t)threadIdx.x, row = i / CHUNKS, chunk = i % CHUNKS;
+        if (first + ATTENTION_THREADS > N && i >= N)
+            break;
+        const bool inside = row0 + row < T;
+        const int32_t offset = inside ? row * stride + 8 * chunk : 0; /* small: within a tile */
+        cp_async16(tile + chunk_place<D>((uint32_t)row, (uint32_t)chunk), src + offset, inside);
     }
 }
 
