@@ -115,7 +115,7 @@ static const Field FIELDS[] = {
     CHOICE(memory, master, "auto", " auto float32 remainder16 ", " remainder16 ",
            "master weights beside 16-bit parameters"),
 
-    SECONDS(fault, init_timeout, "120s", 1, 1e6, "*", "longest start-up"),
+    SECONDS(fault, init_timeout, "120s", 1, 1e6, "", "longest wait for NCCL to start"),
     SECONDS(fault, step_timeout, "auto", 1, 1e6, "*", "longest step; auto: from the steps so far"),
     SECONDS(fault, save_timeout, "600s", 1, 1e6, "*", "longest checkpoint"),
     COUNT(fault, max_bad_steps, "5", 1, 1e6, "steps", "not finite in a row, then the run ends"),

@@ -120,8 +120,6 @@ static const Mistake MISTAKES[] = {
     {"offload = optimizer\n", NULL, ":1: offload = optimizer is not built yet; use offload = auto"},
     {"master = remainder16\n", NULL,
      ":1: master = remainder16 is not built yet; use master = auto"},
-    {"init_timeout = 5m\n", NULL,
-     ":1: init_timeout = 300s is not built yet; use init_timeout = 120s"},
     {"step_timeout = 60\n", NULL,
      ":1: step_timeout = 60s is not built yet; use step_timeout = auto"},
     {NULL, "--save_timeout=1h",
