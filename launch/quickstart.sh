@@ -16,7 +16,12 @@ if [ -n "$text" ]; then ./launch/install.sh; else ./launch/install.sh --text; fi
 source launch/mpi_env.sh
 
 step "2/5 building"
-cmake -S . -B build -DGPT_TESTS=OFF >/dev/null
+# For this machine's GPUs, if it has any; a build for every card takes minutes.
+cuda=(-DGPT_CUDA=off)
+if cards=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null); then
+    cuda=(-DGPT_CUDA=auto "-DGPT_CUDA_ARCH=$(tr -d . <<<"$cards" | sort -un | paste -sd ';')")
+fi
+cmake -S . -B build -DGPT_TESTS=OFF "${cuda[@]}" >/dev/null
 cmake --build build -j "$(nproc)" -- --no-print-directory | { grep -vE '^\[ *[0-9]+%\] Built target' || true; }
 
 step "3/5 preparing the text: characters become tokens"

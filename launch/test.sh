@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Install what is missing, build, and run every test that needs no GPU: plainly, then under sanitizers.
+# Install what is missing, build, and run every test that needs no GPU: plainly, under sanitizers, the CUDA backend
+# on an emulated GPU, and the real CUDA program as far as a machine without a driver goes.
 #
 #     ./launch/test.sh             everything
-#     ./launch/test.sh --quick     no sanitizer build
+#     ./launch/test.sh --quick     the plain build only
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,19 +18,49 @@ esac
 source launch/mpi_env.sh
 jobs=$(nproc)
 
-echo "== build"
-cmake -S . -B build -DGPT_WERROR=ON >build-configure.log 2>&1 || { cat build-configure.log; exit 1; }
-rm -f build-configure.log
-cmake --build build -j "$jobs" -- --no-print-directory
-echo "== tests"
-ctest --test-dir build -j "$jobs" --output-on-failure --no-tests=error
 
-if ! $quick; then
-    echo "== build with address and undefined-behaviour sanitizers"
-    cmake -S . -B build-asan -DGPT_WERROR=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-        -DGPT_SANITIZE=address,undefined -DGPT_PROGRAM_DIR="$PWD/build-asan/bin" >/dev/null
-    cmake --build build-asan -j "$jobs" -- --no-print-directory
-    echo "== tests at np 1 and 2 under sanitizers"
-    GPT_MAX_RANKS=2 ctest --test-dir build-asan -j "$jobs" --output-on-failure --no-tests=error -E '_np[34]$'
+# build FOLDER CMAKE_OPTIONS...: what it prints is shown when it fails.
+build() {
+    local folder=$1
+    shift
+    echo "== build $folder"
+    cmake -S . -B "$folder" -DGPT_WERROR=ON "$@" >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
+    rm -f "$folder.log"
+    cmake --build "$folder" -j "$jobs" -- --no-print-directory
+}
+
+run_tests() { # FOLDER CTEST_OPTIONS...
+    echo "== tests of $1"
+    ctest --test-dir "$1" -j "$jobs" --output-on-failure --no-tests=error "${@:2}"
+}
+
+build build -DGPT_CUDA=off
+run_tests build
+if $quick; then
+    echo "== all tests passed"
+    exit 0
+fi
+
+build build-asan -DGPT_CUDA=off -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGPT_SANITIZE=address,undefined \
+    -DGPT_PROGRAM_DIR="$PWD/build-asan/bin"
+GPT_MAX_RANKS=2 run_tests build-asan -E '_np[34]$' # ranks 1 and 2
+
+# Every kernel and the whole CUDA path on the CPU, one fiber per GPU thread. What does not touch a device ran above.
+build build-emulated -DGPT_CUDA=emulated -DGPT_PROGRAM_DIR="$PWD/build-emulated/bin"
+run_tests build-emulated -R '^(kernels_|cuda_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl)$)'
+
+if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
+    build build-cuda -DGPT_CUDA=on -DGPT_CUDA_ARCH=80 -DGPT_TESTS=OFF -DGPT_PROGRAM_DIR="$PWD/build-cuda/bin"
+    ./build-cuda/bin/gpt_ddp --version
+    if command -v nvidia-smi >/dev/null; then
+        echo "skipped: this machine has a GPU; tests/gpu/run.sh is for it"
+    else
+        echo "== device = cuda without a driver"
+        status=0
+        ./build-cuda/bin/gpt_ddp configs/shakespeare_char.ini --device=cuda || status=$?
+        [ $status = 71 ] || { echo "wanted exit code 71, got $status"; exit 1; }
+    fi
+else
+    echo "skipped: the real CUDA build (no nvcc here)"
 fi
 echo "== all tests passed"
