@@ -182,6 +182,7 @@ static cublasStatus_t keep_fastest(Device *dev, GemmPlan *plan, const Candidates
         if (!queue_runs(dev, plan, algo, data, marks, &status))
             return CUBLAS_STATUS_EXECUTION_FAILED;
         if (status) {
+            (void)cudaGetLastError(); /* or the next kernel would report it */
             last = status;
             continue;
         }

@@ -47,12 +47,19 @@ static Twin gapped(OpFixture *fx, DType dtype, int64_t rows, int64_t cols, int64
     return twin;
 }
 
+/* One for all products of a test: filling 32 MiB takes longer than the products. */
+static void need_workspace(OpFixture *fx)
+{
+    if (!tensor_present(fx->dev.workspace))
+        op_workspace(fx, (OpLimits){1, 1, 1, 1, 1});
+}
+
 /* The kinds of a product, by the bits of `kind`: transposes, then nothing, a bias or beta 1. */
 enum { N_KINDS = 12 };
 
 static Product product_make(OpFixture *fx, Shape s, Types types, int kind, int64_t gap)
 {
-    op_workspace(fx, (OpLimits){1, 1, 1, 1, 1});
+    need_workspace(fx);
     bool ta = kind & 1, tb = kind & 2, bias = kind / 4 == 1, add = kind / 4 == 2;
     return (Product){
         .s = s,
@@ -157,6 +164,27 @@ static void products_of_unaligned_data_match_the_oracle(void **state)
     }
 }
 
+/* Inputs may be rounded to 10 bits (relative 2^-11 each), nothing else may. */
+static void tf32_products_match_the_oracle(void **state)
+{
+    OpFixture *fx = *state;
+    Device tf32 = {0};
+    double row[MAX_N], size[MAX_N];
+    Product p = product_make(fx, (Shape){33, 17, 65}, (Types){DTYPE_F32, DTYPE_F32}, 0, 0);
+    check_no_err(device_open(&tf32, &(DeviceArgs){.kind = DEVICE_CUDA, .tf32 = true}));
+    device_set_workspace(&tf32, fx->dev.workspace);
+    multiply(&tf32, &p);
+    check_no_err(device_sync(&tf32));
+    device_close(&tf32);
+    const double *got = twin_pull(fx, p.c);
+    for (int64_t i = 0; i < p.s.m; i++) {
+        oracle_row(&p, i, row, size);
+        Tolerance tolerance = tolerance_sum(DTYPE_F32, p.s.k, max_abs(size, p.s.n));
+        tolerance.absolute += 0x1p-10 * max_abs(size, p.s.n);
+        CHECK_CLOSE(got + i * p.s.n, row, p.s.n, tolerance);
+    }
+}
+
 /* ---- choices ----------------------------------------------------------------------------- */
 
 static const Types F16_F32 = {DTYPE_F16, DTYPE_F32};
@@ -173,7 +201,7 @@ static void products_repeat_bit_for_bit(void **state)
 /* Another device like the fixture's; the fixture's workspace serves both. */
 static void open_device(OpFixture *fx, Device *dev)
 {
-    op_workspace(fx, (OpLimits){1, 1, 1, 1, 1});
+    need_workspace(fx);
     check_no_err(device_open(dev, &(DeviceArgs){.kind = DEVICE_CUDA}));
     device_set_workspace(dev, fx->dev.workspace);
 }
@@ -338,6 +366,7 @@ int main(void)
         OP_TEST(float16_products_match_the_oracle),
         OP_TEST(float16_products_into_float32_match_the_oracle),
         OP_TEST(products_of_unaligned_data_match_the_oracle),
+        OP_TEST(tf32_products_match_the_oracle),
         OP_TEST(products_repeat_bit_for_bit),
         OP_TEST(tuned_choices_travel_to_another_device),
         OP_TEST(a_choice_once_made_stays),
