@@ -80,6 +80,12 @@ head_of(const BackwardPointers<Half> &all, const AttentionShape &shape, const Bl
 
 template <int D> using KeysSizes = TileSizes<D, 1, (D <= 64 ? 64 : 32), 2, (D <= 80), 2>;
 
+/* After the tiles: two stages of lse and delta, STEP of each. In the launch's shared memory too, as
+ * what exceeds 48 KiB together must be asked for. */
+template <int D>
+static constexpr size_t KEYS_SHARED_BYTES = KeysSizes<D>::SHARED_BYTES +
+                                            2 * 2 * KeysSizes<D>::STEP * sizeof(float);
+
 /* One block computes dk and dv of ROWS keys of one head. Products have keys as rows, so that p and
  * ds become left operands as they are:
  *   1. bring the keys and values, and the first queries that see them
@@ -93,7 +99,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, KeysSizes<D>::BLOCKS)
     using Sizes = KeysSizes<D>;
     constexpr int M = Sizes::M, STEP = Sizes::STEP;
     DYN_SHARED(uint4, shared);
-    SHARED_ARRAY(float, statistics, 2 * 2 * STEP); /* two stages of lse and delta */
+    float *statistics = (float *)(shared + Sizes::SHARED_BYTES / sizeof(uint4));
     const int32_t T = shape.T, warp = (int32_t)threadIdx.x / 32;
     const BlockPlace place = block_place(shape); /* the first keys are seen by most queries */
     const BackwardHead<Half> head = head_of<D>(all, shape, place);
@@ -280,7 +286,7 @@ static void launch(Device *dev, const AttentionBackward *a)
                                         (const float *)a->delta.data};
     AttentionShape shape = attention_shape(a->lse, a->qkv, a->dropout, KeysSizes<D>::ROWS);
     LAUNCH((attention_backward_keys_kernel<Half, D, MAY_DROP>),
-           (unsigned)(shape.blocks_per_head * heads), ATTENTION_THREADS, KeysSizes<D>::SHARED_BYTES,
+           (unsigned)(shape.blocks_per_head * heads), ATTENTION_THREADS, KEYS_SHARED_BYTES<D>,
            stream, all, shape);
     shape = attention_shape(a->lse, a->qkv, a->dropout, QueriesSizes<D>::ROWS);
     LAUNCH((attention_backward_queries_kernel<Half, D, MAY_DROP>),

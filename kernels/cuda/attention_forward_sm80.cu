@@ -47,9 +47,9 @@ __device__ __forceinline__ void hide_later_keys(float (&score)[M][N / 8][4], int
                     score[m][n][e] = -INFINITY;
 }
 
-/* Scores of one query become p = exp(scale (score - largest)), with row i of a product; what was
- * summed before shrinks to the new largest score. The difference comes before the scaling: it is
- * exact and at most 0 however large scores are. */
+/* Scores of one query, rows i of its product, become p = exp(scale (score - largest)); what was
+ * summed before shrinks to the new largest score. The difference comes before the scaling: it is at
+ * most 0, and 0 for the largest, however large scores are. */
 template <int N, int D>
 __device__ __forceinline__ void softmax_row(float (&score)[N / 8][4], float (&out)[D / 8][4],
                                             float &largest, float &total, int i, float scale_log2)
@@ -88,6 +88,8 @@ template <int N> __device__ __forceinline__ void drop(float (&p)[N / 8][4], uint
 
 /* ---- the kernel ----------------------------------------------------------------------------- */
 
+/* With M = 1 a product of a warp, 16 x 64 x 64 say, reads 8 KiB of shared memory in 64 cycles, as
+ * many as the SM of an A100 takes to multiply; with M = 2 half of that. */
 template <int D>
 using ForwardSizes = TileSizes<D, (D <= 64 ? 2 : 1), (D <= 96 ? 64 : 32), 1, true, 2>;
 

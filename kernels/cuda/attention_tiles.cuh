@@ -26,7 +26,8 @@ static constexpr float LOG2_E = 1.44269504088896f;
 
 /* ---- sizes ---------------------------------------------------------------------------------- */
 
-/* The tile sizes of one kernel for head size D.
+/* The tile sizes of one kernel for head size D: the largest whose fragments fit into the 255
+ * registers of a thread, on every architecture.
  *   M              16-row tiles per warp: one read of a right side serves M products
  *   STEP           rows of each of the two tiles of a step
  *   HELD           tiles of ROWS rows that a block holds
@@ -34,7 +35,8 @@ static constexpr float LOG2_E = 1.44269504088896f;
  *                  second stage. Else they stay in shared memory and are read in each step.
  *   BLOCKS         blocks per SM for which the compiler keeps registers free */
 template <int D, int M_, int STEP_, int HELD, bool IN_REGISTERS_, int BLOCKS_> struct TileSizes {
-    static_assert(D % 16 == 0 && STEP_ % 16 == 0 && STEP_ <= 64, "16-row tiles, 64 mask bits / 2");
+    static_assert(D % 16 == 0 && STEP_ % 16 == 0 && STEP_ <= 64,
+                  "whole fragments, and masks of 32 bits");
     static constexpr int M = M_, STEP = STEP_, BLOCKS = BLOCKS_;
     static constexpr bool IN_REGISTERS = IN_REGISTERS_;
     static constexpr int WARP_ROWS = 16 * M, ROWS = WARP_ROWS * ATTENTION_WARPS;
@@ -43,7 +45,7 @@ template <int D, int M_, int STEP_, int HELD, bool IN_REGISTERS_, int BLOCKS_> s
     static constexpr int HELD_AT = IN_REGISTERS ? STAGE : 2 * STAGE;
     static constexpr int HELD_END = HELD_AT + HELD * HELD_TILE;
     static constexpr int SHARED_BYTES = 16 * (HELD_END > 2 * STAGE ? HELD_END : 2 * STAGE);
-    static_assert(SHARED_BYTES <= 98 * 1024, "sm_86, 89 and 120 have 99 KiB per block");
+    static_assert(SHARED_BYTES <= 98 * 1024, "sm_86, 89 and 120 have 99 KiB for a block");
 };
 
 /* ---- places --------------------------------------------------------------------------------- */
