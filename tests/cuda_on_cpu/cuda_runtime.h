@@ -69,10 +69,6 @@ static inline float4 make_float4(float x, float y, float z, float w)
 {
     return {x, y, z, w};
 }
-static inline double2 make_double2(double x, double y)
-{
-    return {x, y};
-}
 static inline uint2 make_uint2(unsigned x, unsigned y)
 {
     return {x, y};
@@ -80,10 +76,6 @@ static inline uint2 make_uint2(unsigned x, unsigned y)
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
 {
     return {x, y, z, w};
-}
-static inline int2 make_int2(int x, int y)
-{
-    return {x, y};
 }
 static inline int4 make_int4(int x, int y, int z, int w)
 {
@@ -168,27 +160,7 @@ static inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width
     return emu::shuffle(value, inside ? source : self, {"__shfl_up_sync", line});
 }
 
-static inline unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE())
-{
-    emu::check_warp(mask, emu::WARP);
-    uint32_t word = predicate != 0, bits = 0;
-    const emu::Words *lanes = emu::exchange(&word, 1, {"__ballot_sync", line}, false);
-    for (int i = 0; i < emu::WARP; i++)
-        bits |= lanes[i][0] << i;
-    return bits;
-}
-
-static inline int __any_sync(unsigned mask, int predicate, int line = __builtin_LINE())
-{
-    return __ballot_sync(mask, predicate, line) != 0;
-}
-
-static inline int __all_sync(unsigned mask, int predicate, int line = __builtin_LINE())
-{
-    return __ballot_sync(mask, predicate, line) == 0xffffffffu;
-}
-
-/* ---- bits, caches, arithmetic -------------------------------------------------------------- */
+/* ---- bits, arithmetic --------------------------------------------------------------------- */
 
 static inline float __uint_as_float(unsigned bits)
 {
@@ -202,68 +174,13 @@ static inline unsigned __float_as_uint(float x)
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
-static inline float __int_as_float(int bits)
-{
-    return __uint_as_float((unsigned)bits);
-}
-static inline int __float_as_int(float x)
-{
-    return (int)__float_as_uint(x);
-}
-static inline int __popc(unsigned x)
-{
-    return __builtin_popcount(x);
-}
-static inline int __clz(int x)
-{
-    return x ? __builtin_clz((unsigned)x) : 32;
-}
-static inline int __ffs(int x)
-{
-    return __builtin_ffs(x);
-}
-static inline unsigned __umulhi(unsigned a, unsigned b)
-{
-    return (unsigned)((uint64_t)a * b >> 32);
-}
-
-/* Hints to the caches mean nothing here. */
-template <class T> static inline T __ldg(const T *p)
-{
-    return *p;
-}
-template <class T> static inline T __ldcs(const T *p)
-{
-    return *p;
-}
-template <class T> static inline T __ldcg(const T *p)
-{
-    return *p;
-}
-template <class T> static inline void __stcs(T *p, T value)
-{
-    *p = value;
-}
-template <class T> static inline void __stcg(T *p, T value)
-{
-    *p = value;
-}
-
 static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);
 }
-static inline double rsqrt(double x)
-{
-    return 1.0 / sqrt(x);
-}
 /* The C library has functions of these names, for itself. */
 #define __expf(x) expf(x)
 #define __logf(x) logf(x)
-static inline float __fdividef(float x, float y)
-{
-    return x / y;
-}
 
 #endif
 #endif

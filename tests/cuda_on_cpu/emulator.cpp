@@ -100,11 +100,8 @@ struct Emulator {
 Emulator *instance()
 {
     static Emulator *emulator;
-    if (!emulator) {
+    if (!emulator)
         emulator = new Emulator();
-        const char *order = getenv("GPT_EMU_ORDER");
-        emulator->order = (Order)(order ? atoi(order) % 4 : 0);
-    }
     return emulator;
 }
 
@@ -451,22 +448,34 @@ EMU_ON_TWO_STACKS void run_block(unsigned x, unsigned y, unsigned z)
 /* ---- reports -----------------------------------------------------------------------------------
  */
 
-void report_waiting()
-{
-    for (int t = 0; t < E->n_threads; t++) {
-        const Thread &thread = E->thread[t];
-        if (thread.state != AT_BARRIER && thread.state != AT_WARP)
-            continue;
-        fprintf(stderr, "  thread %d waits in %s at line %d\n", t, thread.site.name,
-                thread.site.line);
-        if (t % WARP >= 3)
-            t |= WARP - 1;
-    }
-}
-
 bool same_site(Site a, Site b)
 {
     return a.line == b.line && (a.name == b.name || strcmp(a.name, b.name) == 0);
+}
+
+bool waits(const Thread &thread)
+{
+    return thread.state == AT_BARRIER || thread.state == AT_WARP;
+}
+
+/* Where the lanes of a warp wait, one line for each place. */
+void report_warp(int w)
+{
+    uint32_t told = 0;
+    for (int l = 0; l < WARP; l++) {
+        const Thread &first = E->thread[w * WARP + l];
+        if (!waits(first) || told >> l & 1)
+            continue;
+        uint32_t lanes = 0;
+        for (int i = l; i < WARP; i++) {
+            const Thread &thread = E->thread[w * WARP + i];
+            if (waits(thread) && same_site(thread.site, first.site))
+                lanes |= 1u << i;
+        }
+        told |= lanes;
+        fprintf(stderr, "  warp %d: lanes %08x wait in %s at line %d\n", w, lanes, first.site.name,
+                first.site.line);
+    }
 }
 
 void need_sm80(const char *what)
@@ -488,7 +497,8 @@ void fail(const char *format, ...)
     if (kernel) {
         fprintf(stderr, ", in %s, block (%u,%u,%u), thread %d\n", kernel, place.block.x,
                 place.block.y, place.block.z, E->current);
-        report_waiting();
+        for (int w = 0; w < E->n_threads / WARP; w++)
+            report_warp(w);
     } else {
         fprintf(stderr, "\n");
     }
@@ -666,8 +676,19 @@ double fake_us(const LaunchShape &shape)
     return 1.0 + 0.01 * blocks * shape.block.x / WARP;
 }
 
+static Order read_order()
+{
+    const char *text = getenv("GPT_EMU_ORDER");
+    if (!text || !*text)
+        return LOWEST_FIRST;
+    if (strlen(text) != 1 || *text < '0' || *text > '3')
+        fail("GPT_EMU_ORDER = %s: 0, 1, 2 or 3", text);
+    return (Order)(*text - '0');
+}
+
 static void begin_grid(const LaunchShape &shape, void (*thread_body)(const void *), const void *arg)
 {
+    E->order = read_order();
     E->grid = {shape, thread_body, arg};
     E->n_threads = (int)shape.block.x;
     place.grid_dim = shape.grid;

@@ -66,7 +66,6 @@ struct Block {
 };
 
 struct Runtime {
-    StreamOrder order;
     int n_devices; /* visible; -1: no driver */
     int physical[MAX_DEVICES];
     int capability, n_sms;
@@ -88,7 +87,7 @@ long number(const char *name, long otherwise)
     return text && *text ? atol(text) : otherwise;
 }
 
-StreamOrder read_order()
+StreamOrder stream_order()
 {
     const char *const names[] = {"late", "early", "alternate", "eager"};
     const char *text = getenv("GPT_EMU_STREAMS");
@@ -126,7 +125,6 @@ Runtime *runtime()
     static Runtime *rt;
     if (!rt) {
         rt = new Runtime();
-        rt->order = read_order();
         find_devices(rt);
         rt->capability = (int)number("GPT_EMU_CC", 86);
         rt->n_sms = (int)number("GPT_EMU_SMS", 4);
@@ -310,7 +308,7 @@ bool step_towards(cudaStream_t stream)
 {
     Runtime *rt = runtime();
     bool moved = false;
-    switch (rt->order) {
+    switch (stream_order()) {
     case LATE:
     case EAGER:
         moved = advance(stream);
@@ -399,7 +397,7 @@ cudaError_t queue(cudaStream_t stream, Op op)
     NEED(is_stream(stream), cudaErrorInvalidResourceHandle);
     stream->queue.push_back(std::move(op));
     stream->asked = false;
-    if (runtime()->order == EAGER)
+    if (stream_order() == EAGER)
         progress_all();
     return cudaSuccess;
 }
@@ -485,6 +483,11 @@ bool fake_is_device_memory(const void *memory, size_t n_bytes)
     size_t offset;
     const Block *block = block_at(memory, &offset);
     return block && n_bytes <= block->n_bytes - offset;
+}
+
+bool fake_memory_is_closed(void)
+{
+    return EMU_ASAN || device_key() >= 0;
 }
 
 int fake_compute_capability(void)

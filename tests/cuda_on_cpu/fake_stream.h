@@ -27,6 +27,9 @@ void fake_streams_progress(void);
 /* Is [memory, memory + n_bytes) inside one block of cudaMalloc? Libraries refuse what is not. */
 bool fake_is_device_memory(const void *memory, size_t n_bytes);
 
+/* Does a host that touches device memory fault here? (ASan, or a CPU with protection keys.) */
+bool fake_memory_is_closed(void);
+
 int fake_compute_capability(void); /* of every fake GPU: 75, 80, ... */
 
 #ifdef __cplusplus
