@@ -9,7 +9,8 @@
  *   add_weighted     patch += W^T X, W (reduced, row) from shared memory, X from global: outputs
  *
  * Backward has a block per tile of keys for dk and dv, and another per tile of queries for dq, so
- * that every sum has one owner and one order. Both compute the scores again. */
+ * that every sum has one owner and one order. Both compute the scores again. A thread's patches
+ * need up to 255 registers, so an SM holds one block of 8 warps. */
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/common.cuh"
 #include "kernels/cuda/dropout.cuh"
@@ -30,34 +31,34 @@ enum {
 /* One head of a sequence in a tensor: row t at data + t * stride, D values. */
 template <class T> struct Rows {
     T *data;
-    int64_t stride;
+    int stride;
 };
 
 /* The same for every block of a launch. */
 struct Shape {
-    int64_t n_tokens, C;
-    int H, D;
+    int n_tokens, C, H, D;
     bool aligned; /* rows can be read 16 bytes at a time */
     float scale;  /* 1 / sqrt(D) */
 };
 
 /* A block's head and tile. */
 struct Place {
-    int64_t head;     /* sequence * H + h: the row of lse */
-    int64_t sequence; /* sample of the micro-batch */
-    int64_t h;
-    int64_t first; /* row of its tile */
+    int sequence; /* sample of the micro-batch */
+    int h;
+    int first;     /* row of its tile */
+    int64_t stats; /* where lse and delta of the head begin */
 };
 
 /* heavy_last: tiles of queries, where the last one sees the most keys; they begin first. */
 static __device__ Place find_place(const Shape &shape, bool heavy_last)
 {
-    int64_t n_tiles = (shape.n_tokens + TILE - 1) / TILE, tile = blockIdx.x % n_tiles;
+    int n_tiles = (shape.n_tokens + TILE - 1) / TILE;
+    int head = (int)blockIdx.x / n_tiles, tile = (int)blockIdx.x % n_tiles;
     Place place;
-    place.head = blockIdx.x / n_tiles;
-    place.sequence = place.head / shape.H;
-    place.h = place.head % shape.H;
+    place.sequence = head / shape.H;
+    place.h = head % shape.H;
     place.first = (heavy_last ? n_tiles - 1 - tile : tile) * TILE;
+    place.stats = (int64_t)head * shape.n_tokens;
     return place;
 }
 
@@ -66,10 +67,9 @@ template <class T>
 static __device__ Rows<T> head_rows(T *tensor, const Shape &shape, const Place &place, int part,
                                     int n_parts)
 {
-    int64_t stride = n_parts * shape.C;
-    Rows<T> rows = {tensor + place.sequence * shape.n_tokens * stride + part * shape.C +
-                        place.h * shape.D,
-                    stride};
+    int stride = n_parts * shape.C;
+    int64_t row = (int64_t)place.sequence * shape.n_tokens;
+    Rows<T> rows = {tensor + row * stride + part * shape.C + place.h * shape.D, stride};
     return rows;
 }
 
@@ -88,10 +88,10 @@ static __device__ __forceinline__ int patch_column()
 /* x = N channels from d on of a row; 0 outside of the tensor. */
 template <class T, int N>
 static __device__ __forceinline__ void load_channels(float *x, const Rows<const T> &from,
-                                                     const Shape &shape, int64_t row, int d)
+                                                     const Shape &shape, int row, int d)
 {
     bool inside = row < shape.n_tokens;
-    const T *p = from.data + row * from.stride + d;
+    const T *p = from.data + (int64_t)row * from.stride + d;
     if (shape.aligned && inside && d < shape.D) {
         load_lanes<T, N>(x, p);
         return;
@@ -106,7 +106,7 @@ static __device__ __forceinline__ void load_channels(float *x, const Rows<const 
  * with the loads of the next channels. */
 template <class T>
 static __device__ void load_transposed(float *to, const Rows<const T> &from, const Shape &shape,
-                                       int64_t first, int d0)
+                                       int first, int d0)
 {
     constexpr int N = lanes_of<T>();
 #pragma unroll 1
@@ -123,7 +123,7 @@ static __device__ void load_transposed(float *to, const Rows<const T> &from, con
 /* to[r * LD + d] = channel d0 + d of row first + r; (TILE, TILE). */
 template <class T>
 static __device__ void load_straight(float *to, const Rows<const T> &from, const Shape &shape,
-                                     int64_t first, int d0)
+                                     int first, int d0)
 {
     constexpr int N = lanes_of<T>();
 #pragma unroll 1
@@ -153,12 +153,25 @@ static __device__ __forceinline__ void add_outer(float patch[PATCH][PATCH], cons
             patch[i][j] = fmaf(x[i], y[j], patch[i][j]);
 }
 
+/* The same summed over n rows of shared memory at a and at b. Rows are zero up to a whole number of
+ * steps. */
+static __device__ __forceinline__ void add_outers(float patch[PATCH][PATCH], const float *a,
+                                                  const float *b, int n)
+{
+    enum { STEP = 4 };
+#pragma unroll 1
+    for (int k0 = 0; k0 < n; k0 += STEP)
+#pragma unroll
+        for (int k = k0; k < k0 + STEP; k++)
+            add_outer(patch, a + k * LD, b + k * LD);
+}
+
 /* patch = rows a_first.. of a times rows b_first.. of b, over all channels. `buffer` is free at the
  * call and afterwards, after a barrier. */
 template <class T>
 static __device__ void multiply_rows(float patch[PATCH][PATCH], float *buffer,
-                                     const Rows<const T> &a, int64_t a_first,
-                                     const Rows<const T> &b, int64_t b_first, const Shape &shape)
+                                     const Rows<const T> &a, int a_first, const Rows<const T> &b,
+                                     int b_first, const Shape &shape)
 {
     float *a_shared = buffer, *b_shared = buffer + CHUNK * LD;
 #pragma unroll
@@ -169,9 +182,8 @@ static __device__ void multiply_rows(float patch[PATCH][PATCH], float *buffer,
         load_transposed<T>(a_shared, a, shape, a_first, d0);
         load_transposed<T>(b_shared, b, shape, b_first, d0);
         __syncthreads();
-#pragma unroll 4
-        for (int d = 0; d < CHUNK; d++)
-            add_outer(patch, a_shared + d * LD + patch_row(), b_shared + d * LD + patch_column());
+        add_outers(patch, a_shared + patch_row(), b_shared + patch_column(),
+                   min((int)CHUNK, shape.D - d0));
     }
 }
 
@@ -189,9 +201,10 @@ static __device__ void share_weights(float *weights, const float patch[PATCH][PA
 /* sum[c] (rows, channels c * TILE..) += weights^T times rows first.. of x. */
 template <class T, int N_CHUNKS>
 static __device__ void add_weighted(float sum[N_CHUNKS][PATCH][PATCH], const float *weights,
-                                    float *buffer, const Rows<const T> &x, int64_t first,
+                                    float *buffer, const Rows<const T> &x, int first,
                                     const Shape &shape)
 {
+    int n_rows = min((int)TILE, shape.n_tokens - first);
 #pragma unroll
     for (int c = 0; c < N_CHUNKS; c++) {
         if (c * TILE >= shape.D)
@@ -199,9 +212,8 @@ static __device__ void add_weighted(float sum[N_CHUNKS][PATCH][PATCH], const flo
         __syncthreads();
         load_straight<T>(buffer, x, shape, first, c * TILE);
         __syncthreads();
-#pragma unroll 4
-        for (int k = 0; k < TILE; k++)
-            add_outer(sum[c], weights + k * LD + patch_row(), buffer + k * LD + patch_column());
+        if (c * TILE + patch_column() < shape.D)
+            add_outers(sum[c], weights + patch_row(), buffer + patch_column(), n_rows);
     }
 }
 
@@ -215,7 +227,7 @@ template <int N_CHUNKS> static __device__ void clear(float sum[N_CHUNKS][PATCH][
 /* Rows first.. of `to` = sum, row i times factor[i]. */
 template <class T, int N_CHUNKS>
 static __device__ void store_rows(const Rows<T> &to, const float sum[N_CHUNKS][PATCH][PATCH],
-                                  const float factor[PATCH], int64_t first, const Shape &shape)
+                                  const float factor[PATCH], int first, const Shape &shape)
 {
 #pragma unroll
     for (int c = 0; c < N_CHUNKS; c++)
@@ -223,10 +235,10 @@ static __device__ void store_rows(const Rows<T> &to, const float sum[N_CHUNKS][P
         for (int i = 0; i < PATCH; i++)
 #pragma unroll
             for (int j = 0; j < PATCH; j++) {
-                int64_t row = first + patch_row() + i;
+                int row = first + patch_row() + i;
                 int d = c * TILE + patch_column() + j;
                 if (row < shape.n_tokens && d < shape.D)
-                    to.data[row * to.stride + d] = from_float<T>(factor[i] * sum[c][i][j]);
+                    to.data[(int64_t)row * to.stride + d] = from_float<T>(factor[i] * sum[c][i][j]);
             }
 }
 
@@ -251,9 +263,9 @@ static __device__ __forceinline__ float row_sum(float x)
  * come in fours as well, but elsewhere when T is not a multiple of four. */
 static __device__ __forceinline__ void dropout_keys(float factor[PATCH], const DropoutMask &mask,
                                                     const Shape &shape, const Place &place,
-                                                    int64_t query, int64_t key)
+                                                    int query, int key)
 {
-    int64_t e = (place.h * shape.n_tokens + query) * shape.n_tokens + key;
+    int64_t e = ((int64_t)place.h * shape.n_tokens + query) * shape.n_tokens + key;
     int skipped = (int)(e % 4);
     float4 a = dropout_factors(mask, place.sequence, e / 4), b = a;
     if (skipped > 0)
@@ -276,7 +288,7 @@ struct Running {
 template <int N_CHUNKS>
 static __device__ void take_softmax(float score[PATCH][PATCH], Running *run,
                                     float sum[N_CHUNKS][PATCH][PATCH], const Shape &shape,
-                                    int64_t query, int64_t key)
+                                    int query, int key)
 {
 #pragma unroll
     for (int i = 0; i < PATCH; i++) {
@@ -304,7 +316,7 @@ static __device__ void take_softmax(float score[PATCH][PATCH], Running *run,
 
 /* A block per tile of queries: out, lse. */
 template <class T, int N_CHUNKS>
-__global__ void __launch_bounds__(THREADS, N_CHUNKS <= 2 ? 2 : 1)
+__global__ void __launch_bounds__(THREADS, 1)
     forward_kernel(T *out, float *lse, const T *qkv, Shape shape, DropoutMask mask)
 {
     SHARED_ARRAY(float, weights, TILE *LD);
@@ -312,19 +324,21 @@ __global__ void __launch_bounds__(THREADS, N_CHUNKS <= 2 ? 2 : 1)
     Place place = find_place(shape, true);
     Rows<const T> q = head_rows(qkv, shape, place, 0, 3), k = head_rows(qkv, shape, place, 1, 3);
     Rows<const T> v = head_rows(qkv, shape, place, 2, 3);
-    int64_t query = place.first + patch_row(), last = place.first + TILE - 1;
+    int query = place.first + patch_row(), last = place.first + TILE - 1;
 
     float sum[N_CHUNKS][PATCH][PATCH], score[PATCH][PATCH];
     Running run = {{-INFINITY, -INFINITY, -INFINITY, -INFINITY}, {0, 0, 0, 0}};
     clear<N_CHUNKS>(sum);
-    for (int64_t first = 0; first <= last && first < shape.n_tokens; first += TILE) {
-        int64_t key = first + patch_column();
+    for (int first = 0; first <= last && first < shape.n_tokens; first += TILE) {
+        int key = first + patch_column();
         multiply_rows<T>(score, buffer, q, place.first, k, first, shape);
         take_softmax<N_CHUNKS>(score, &run, sum, shape, query, key);
         if (mask.rate > 0)
+#pragma unroll
             for (int i = 0; i < PATCH; i++) {
                 float factor[PATCH];
                 dropout_keys(factor, mask, shape, place, query + i, key);
+#pragma unroll
                 for (int j = 0; j < PATCH; j++)
                     score[i][j] *= factor[j];
             }
@@ -333,11 +347,11 @@ __global__ void __launch_bounds__(THREADS, N_CHUNKS <= 2 ? 2 : 1)
     }
 
     float factor[PATCH];
+#pragma unroll
     for (int i = 0; i < PATCH; i++) {
         factor[i] = 1.0f / run.total[i];
         if (patch_column() == 0 && query + i < shape.n_tokens)
-            lse[place.head * shape.n_tokens + query + i] =
-                run.largest[i] * LN_2 + logf(run.total[i]);
+            lse[place.stats + query + i] = run.largest[i] * LN_2 + logf(run.total[i]);
     }
     store_rows<T, N_CHUNKS>(head_rows(out, shape, place, 0, 1), sum, factor, place.first, shape);
 }
@@ -353,8 +367,8 @@ __global__ void __launch_bounds__(THREADS)
     int64_t i = (int64_t)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
     if (i >= n)
         return;
-    int64_t head = i / shape.n_tokens, t = i % shape.n_tokens;
-    int64_t row = head / shape.H * shape.n_tokens + t;
+    int head = (int)(i / shape.n_tokens), t = (int)(i % shape.n_tokens);
+    int64_t row = (int64_t)(head / shape.H) * shape.n_tokens + t;
     int64_t at = row * shape.C + head % shape.H * shape.D;
     float sum = 0;
     for (int d = (int)threadIdx.x % 32; d < shape.D; d += 32)
@@ -366,7 +380,7 @@ __global__ void __launch_bounds__(THREADS)
 
 /* The probability of a key for a query, before dropout. */
 static __device__ __forceinline__ float probability(float product, float lse, const Shape &shape,
-                                                    int64_t query, int64_t key)
+                                                    int query, int key)
 {
     bool seen = key <= query && query < shape.n_tokens;
     return seen ? fast_exp2((product * shape.scale - lse) * LOG2_E) : 0.0f;
@@ -374,7 +388,7 @@ static __device__ __forceinline__ float probability(float product, float lse, co
 
 /* A block per tile of keys: dk, dv. Rows of a patch are keys, columns queries. */
 template <class T, int N_CHUNKS>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 1)
     key_gradients_kernel(T *dqkv, const T *dout, const float *lse, const float *delta, const T *qkv,
                          Shape shape, DropoutMask mask)
 {
@@ -383,23 +397,25 @@ __global__ void __launch_bounds__(THREADS)
     Place place = find_place(shape, false);
     Rows<const T> q = head_rows(qkv, shape, place, 0, 3), k = head_rows(qkv, shape, place, 1, 3);
     Rows<const T> v = head_rows(qkv, shape, place, 2, 3), o = head_rows(dout, shape, place, 0, 1);
-    int64_t key = place.first + patch_row(), stats = place.head * shape.n_tokens;
+    int key = place.first + patch_row();
 
     float dk[N_CHUNKS][PATCH][PATCH], dv[N_CHUNKS][PATCH][PATCH];
     float p[PATCH][PATCH], dp[PATCH][PATCH];
     clear<N_CHUNKS>(dk);
     clear<N_CHUNKS>(dv);
-    for (int64_t first = place.first; first < shape.n_tokens; first += TILE) {
+    for (int first = place.first; first < shape.n_tokens; first += TILE) {
         multiply_rows<T>(p, buffer, k, place.first, q, first, shape);
         multiply_rows<T>(dp, buffer, v, place.first, o, first, shape);
+#pragma unroll
         for (int j = 0; j < PATCH; j++) { /* p = what weighs v, dp = the score's gradient */
-            int64_t query = first + patch_column() + j;
+            int query = first + patch_column() + j;
             bool inside = query < shape.n_tokens;
-            float query_lse = inside ? lse[stats + query] : 0.0f;
-            float query_delta = inside ? delta[stats + query] : 0.0f;
+            float query_lse = inside ? lse[place.stats + query] : 0.0f;
+            float query_delta = inside ? delta[place.stats + query] : 0.0f;
             float factor[PATCH] = {1, 1, 1, 1};
             if (mask.rate > 0)
                 dropout_keys(factor, mask, shape, place, query, key);
+#pragma unroll
             for (int i = 0; i < PATCH; i++) {
                 float kept = probability(p[i][j], query_lse, shape, query, key + i);
                 dp[i][j] = kept * (factor[i] * dp[i][j] - query_delta);
@@ -420,7 +436,7 @@ __global__ void __launch_bounds__(THREADS)
 
 /* A block per tile of queries: dq. Rows of a patch are queries, columns keys. */
 template <class T, int N_CHUNKS>
-__global__ void __launch_bounds__(THREADS, N_CHUNKS <= 2 ? 2 : 1)
+__global__ void __launch_bounds__(THREADS, 1)
     query_gradients_kernel(T *dqkv, const T *dout, const float *lse, const float *delta,
                            const T *qkv, Shape shape, DropoutMask mask)
 {
@@ -429,24 +445,27 @@ __global__ void __launch_bounds__(THREADS, N_CHUNKS <= 2 ? 2 : 1)
     Place place = find_place(shape, true);
     Rows<const T> q = head_rows(qkv, shape, place, 0, 3), k = head_rows(qkv, shape, place, 1, 3);
     Rows<const T> v = head_rows(qkv, shape, place, 2, 3), o = head_rows(dout, shape, place, 0, 1);
-    int64_t query = place.first + patch_row(), last = place.first + TILE - 1;
+    int query = place.first + patch_row(), last = place.first + TILE - 1;
 
     float dq[N_CHUNKS][PATCH][PATCH], p[PATCH][PATCH], dp[PATCH][PATCH];
     float query_lse[PATCH], query_delta[PATCH];
+#pragma unroll
     for (int i = 0; i < PATCH; i++) {
         bool inside = query + i < shape.n_tokens;
-        query_lse[i] = inside ? lse[place.head * shape.n_tokens + query + i] : 0.0f;
-        query_delta[i] = inside ? delta[place.head * shape.n_tokens + query + i] : 0.0f;
+        query_lse[i] = inside ? lse[place.stats + query + i] : 0.0f;
+        query_delta[i] = inside ? delta[place.stats + query + i] : 0.0f;
     }
     clear<N_CHUNKS>(dq);
-    for (int64_t first = 0; first <= last && first < shape.n_tokens; first += TILE) {
-        int64_t key = first + patch_column();
+    for (int first = 0; first <= last && first < shape.n_tokens; first += TILE) {
+        int key = first + patch_column();
         multiply_rows<T>(p, buffer, q, place.first, k, first, shape);
         multiply_rows<T>(dp, buffer, o, place.first, v, first, shape);
+#pragma unroll
         for (int i = 0; i < PATCH; i++) {
             float factor[PATCH] = {1, 1, 1, 1};
             if (mask.rate > 0)
                 dropout_keys(factor, mask, shape, place, query + i, key);
+#pragma unroll
             for (int j = 0; j < PATCH; j++) {
                 float kept = probability(p[i][j], query_lse[i], shape, query + i, key + j);
                 dp[i][j] = kept * (factor[j] * dp[i][j] - query_delta[i]);
@@ -465,10 +484,10 @@ __global__ void __launch_bounds__(THREADS, N_CHUNKS <= 2 ? 2 : 1)
 template <class T> static Shape shape_of(Tensor lse, Tensor out, bool aligned)
 {
     Shape shape;
-    shape.n_tokens = lse.dim[2];
-    shape.C = out.dim[1];
+    shape.n_tokens = (int)lse.dim[2];
+    shape.C = (int)out.dim[1];
     shape.H = (int)lse.dim[1];
-    shape.D = (int)(shape.C / shape.H);
+    shape.D = shape.C / shape.H;
     shape.aligned = aligned && shape.D % lanes_of<T>() == 0;
     shape.scale = 1.0f / sqrtf((float)shape.D);
     return shape;
