@@ -114,7 +114,7 @@ check_state() {
     local line text
     while IFS= read -r line; do
         text=${line#*:} text=${text#*:} text=${text%%=*}
-        [[ $text =~ ^((__extension__ )?typedef|return|goto|struct\ [A-Za-z0-9_]+\;|enum\ [A-Za-z0-9_]+\;|union\ [A-Za-z0-9_]+\;) ]] && continue
+        [[ $text =~ ^((__extension__ )?typedef|using|return|goto|struct\ [A-Za-z0-9_]+\;|enum\ [A-Za-z0-9_]+\;|union\ [A-Za-z0-9_]+\;) ]] && continue
         [[ $text == *const* && $text != *\** ]] && continue
         [[ $text =~ \*[[:space:]]*const ]] && continue
         violation "$(cut -d: -f1,2 <<<"$line")" "mutable state: $text"
