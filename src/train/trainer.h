@@ -71,7 +71,8 @@ bool trainer_has_signal(const Trainer *t);
 
 /* One update. record->skipped: loss or gradient was not finite, parameters are as before; whether
  * that is the fault of float16's loss scale shows in t->progress. t->stop: some rank had a signal.
- * Collective. For tests and benchmarks too; trainer_run calls it. */
+ * New parameters may still be on their way: reducer_await comes before looking at them. Collective.
+ * For tests and benchmarks too; trainer_run calls it. */
 Err trainer_step(Trainer *t, StepRecord *record);
 
 #ifdef __cplusplus
