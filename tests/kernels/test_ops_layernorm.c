@@ -83,6 +83,24 @@ static void residual_forward_matches_the_oracle(void **state)
     }
 }
 
+/* Recomputation starts from the stored sum, and must not change a bit. */
+static void residual_forward_is_forward_of_the_stored_sum(void **state)
+{
+    OpFixture *fx = *state;
+    for (int i = 0; i < N_SHAPES; i++) {
+        Forward fused = forward_make(fx, SHAPES[i], i % 2), again = fused;
+        residual_call(&fx->dev, &fused);
+        again.x = fused.sum;
+        again.y = twin_garbage(fx, fx->dtype, SHAPES[i].n, SHAPES[i].c);
+        again.mean = twin_garbage(fx, DTYPE_F32, SHAPES[i].n, 1);
+        again.rstd = twin_garbage(fx, DTYPE_F32, SHAPES[i].n, 1);
+        forward_call(&fx->dev, &again);
+        CHECK_TWINS_SAME(fx, again.mean, fused.mean);
+        CHECK_TWINS_SAME(fx, again.rstd, fused.rstd);
+        CHECK_TWINS_SAME(fx, again.y, fused.y);
+    }
+}
+
 static void residual_forward_may_write_its_input(void **state)
 {
     OpFixture *fx = *state;
@@ -266,6 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         OP_TEST(forward_matches_the_oracle),
         OP_TEST(residual_forward_matches_the_oracle),
+        OP_TEST(residual_forward_is_forward_of_the_stored_sum),
         OP_TEST(residual_forward_may_write_its_input),
         OP_TEST(a_large_common_offset_does_not_spoil_the_variance),
         OP_TEST(equal_elements_give_the_bias),
