@@ -31,19 +31,20 @@ __device__ __forceinline__ float sum_of_row(float x)
     return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
-/* Scores of keys that come after their query become -infinity. */
+/* Scores of keys that come after their query become -infinity. `ahead`: by how much the query of
+ * score[0][0][0] is after its key. */
 template <int M, int N>
 __device__ __forceinline__ void hide_later_keys(float (&score)[M][N / 8][4], int32_t query0,
                                                 int32_t key0)
 {
-    const int32_t query = query0 + lane_row(), key = key0 + lane_column();
+    const int32_t ahead = query0 + lane_row() - (key0 + lane_column());
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
         for (int n = 0; n < N / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++)
-                if (key + 8 * n + e % 2 > query + 16 * m + e / 2 * 8)
+                if (8 * n + e % 2 - 16 * m - e / 2 * 8 > ahead)
                     score[m][n][e] = -INFINITY;
 }
 
