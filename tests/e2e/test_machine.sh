@@ -20,7 +20,7 @@ run() {
     launch=(mpirun --oversubscribe -np "$np")
     [ "$np" = 1 ] && launch=()
     n_runs=$((n_runs + 1))
-    env "${env[@]}" timeout 60 "${launch[@]}" "$bin/gpt_ddp" "${short[@]}" --out_dir="out$n_runs" "$@" >out 2>err
+    env "${env[@]}" timeout 300 "${launch[@]}" "$bin/gpt_ddp" "${short[@]}" --out_dir="out$n_runs" "$@" >out 2>err
     rc=$?
 }
 
@@ -97,7 +97,7 @@ whole=$(sed -n 's/^memory: .* per rank of \([^ ]*\) .*/\1/p' out)
 
 # ---- one per task ----
 mixed() {
-    timeout 60 mpirun --oversubscribe -np 1 env "$1" "$bin/gpt_ddp" "${short[@]}" --out_dir=out_mixed "${@:3}" : \
+    timeout 300 mpirun --oversubscribe -np 1 env "$1" "$bin/gpt_ddp" "${short[@]}" --out_dir=out_mixed "${@:3}" : \
         -np 1 env "$2" "$bin/gpt_ddp" "${short[@]}" --out_dir=out_mixed "${@:3}" >out 2>err
     rc=$?
 }
