@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { PIECE_BYTES = 8 << 20, N_BUFFERS = 2 };
+enum { PIECE_BYTES = 4 << 20, N_BUFFERS = 2 };
 
 typedef struct {
     size_t buffer_bytes;

@@ -70,7 +70,7 @@ if(cuda STREQUAL "emulated")
         $<$<COMPILE_LANGUAGE:CXX>:-fno-exceptions> $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>)
     target_link_libraries(gpt_cuda_on_cpu PUBLIC gpt_base m)
     if(GPT_SANITIZE MATCHES "thread") # its accesses are the hardware's
-        set_source_files_properties(${fakes}/emulator.cpp PROPERTIES COMPILE_OPTIONS "-fno-sanitize=thread;-DEMU_TSAN=1")
+        set_source_files_properties(${fakes}/emulator.cpp PROPERTIES COMPILE_OPTIONS "-fno-sanitize=thread;-fno-builtin;-DEMU_TSAN=1")
     endif()
 
     set_source_files_properties(${cuda_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${emulated_options}")

@@ -164,6 +164,26 @@ static void products_of_unaligned_data_match_the_oracle(void **state)
     }
 }
 
+/* What stands in for a bias that the library cannot add. */
+static void filled_rows_are_the_row(void **state)
+{
+    static const DType DTYPES[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    enum { ROWS = 2100, COLS = 261, GAP = 3 };
+    OpFixture *fx = *state;
+    for (int t = 0; t < 3; t++) {
+        Twin c = twin_garbage(fx, DTYPES[t], ROWS, COLS + GAP);
+        Twin row = twin_normal(fx, DTYPES[t], 1, COLS, 1);
+        cuda_fill_rows(&fx->dev, ROWS, COLS, (CudaGemmOut){c.t.data, DTYPES[t], COLS + GAP},
+                       row.t.data);
+        const double *got = twin_pull(fx, c);
+        for (int64_t r = 0; r < ROWS; r++, got += COLS + GAP) {
+            CHECK_SAME_BITS(got, row.ref, COLS, sizeof *got);
+            for (int64_t i = COLS; i < COLS + GAP; i++)
+                assert_true(isnan(got[i]));
+        }
+    }
+}
+
 /* Inputs may be rounded to 10 bits (relative 2^-11 each), nothing else may. */
 static void tf32_products_match_the_oracle(void **state)
 {
@@ -366,6 +386,7 @@ int main(void)
         OP_TEST(float16_products_match_the_oracle),
         OP_TEST(float16_products_into_float32_match_the_oracle),
         OP_TEST(products_of_unaligned_data_match_the_oracle),
+        OP_TEST(filled_rows_are_the_row),
         OP_TEST(tf32_products_match_the_oracle),
         OP_TEST(products_repeat_bit_for_bit),
         OP_TEST(tuned_choices_travel_to_another_device),

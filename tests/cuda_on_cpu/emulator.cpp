@@ -23,23 +23,20 @@ Place place;
 namespace
 {
 
-enum { N_WARPS = MAX_THREADS / WARP, MAX_GROUPS = 32, PAGE = 4096 };
+enum { N_WARPS = MAX_THREADS / WARP, PAGE = 4096 };
+enum { MAX_COPIES = 256, MAX_GROUPS = 64, MAX_SHARED = 64 }; /* of a thread, of a block */
 const size_t STACK_BYTES = 256 * 1024, SLAB_BYTES = 256 * 1024;
 
 enum State : uint8_t { NOT_BEGUN, READY, AT_BARRIER, AT_WARP, DONE };
 enum Order { LOWEST_FIRST, HIGHEST_FIRST, RANDOM, ROUND_ROBIN };
 
-struct Stack {
-    char *bottom;
-    void *tsan; /* TSan's idea of the thread on it */
-};
-
 struct Thread {
     State state;
     Site site;         /* where it waits */
     void *sp;          /* while it waits */
-    Stack *stack;      /* while it waits */
+    char *stack;       /* its lowest byte; while it waits */
     void *asan_frames; /* while it waits */
+    void *tsan;        /* TSan's name for it */
     std::vector<Copy> copies;
     size_t n_copied;
     std::vector<size_t> groups; /* copies up to the end of each */
@@ -80,7 +77,7 @@ struct Emulator {
     Warp warp[N_WARPS];
     uint32_t ready[N_WARPS]; /* by lane: may run, or begin */
     uint32_t ready_warps;    /* by warp: ready != 0 */
-    std::vector<Stack *> idle_stacks, used_stacks;
+    std::vector<char *> idle_stacks;
     char *stacks; /* MAX_THREADS of them; made at the first launch */
     int n_stacks;
     void *host_sp, *host_asan_frames, *host_tsan;
@@ -198,9 +195,9 @@ emu_switch_stacks:
 void run_threads();
 
 /* A stack that starts in run_threads when switched to; returns its sp. */
-void *prepare(Stack *stack)
+void *prepare(char *stack)
 {
-    void **sp = (void **)(stack->bottom + STACK_BYTES);
+    void **sp = (void **)(stack + STACK_BYTES);
     *--sp = nullptr; /* where a return address would be */
     *--sp = (void *)run_threads;
     for (int i = 0; i < 6; i++)
@@ -208,17 +205,20 @@ void *prepare(Stack *stack)
     return sp;
 }
 
-Stack *take_stack()
+char *stack_at(int i)
 {
+    return E->stacks + (size_t)i * STACK_BYTES;
+}
+
+/* Under TSan each thread has its own. */
+char *take_stack(int t)
+{
+    if (EMU_TSAN)
+        return stack_at(t);
     if (E->idle_stacks.empty())
-        E->idle_stacks.push_back(
-            new Stack{E->stacks + (size_t)E->n_stacks++ * STACK_BYTES, nullptr});
-    Stack *stack = E->idle_stacks.back();
+        return stack_at(E->n_stacks++);
+    char *stack = E->idle_stacks.back();
     E->idle_stacks.pop_back();
-#if EMU_TSAN
-    stack->tsan = __tsan_create_fiber(0);
-    E->used_stacks.push_back(stack);
-#endif
     return stack;
 }
 
@@ -253,11 +253,11 @@ EMU_ON_TWO_STACKS void go_to(int t, void **sp_of_this, void **frames)
 {
     Thread &to = E->thread[t];
     if (to.state == NOT_BEGUN) {
-        to.stack = take_stack();
+        to.stack = take_stack(t);
         to.sp = prepare(to.stack);
     }
     become(t);
-    switch_to(sp_of_this, frames, to.sp, to.stack->tsan, to.stack->bottom, STACK_BYTES);
+    switch_to(sp_of_this, frames, to.sp, to.tsan, to.stack, STACK_BYTES);
 }
 
 /* The running thread waits; others run until it may go on. */
@@ -305,7 +305,7 @@ void finish_thread()
 EMU_ON_TWO_STACKS void run_threads()
 {
     void *no_sp;
-    Stack *stack = E->thread[E->current].stack;
+    char *stack = E->thread[E->current].stack;
 #if EMU_ASAN
     const void *from;
     size_t n_bytes;
@@ -348,12 +348,23 @@ char *map_bytes(char *at, size_t n_bytes)
     return (char *)memory;
 }
 
+/* Nothing may be allocated on a fiber: TSan would take it for the kernel's doing. */
+void reserve_all()
+{
+    for (Thread &thread : E->thread) {
+        thread.copies.reserve(MAX_COPIES);
+        thread.groups.reserve(MAX_GROUPS);
+    }
+    E->shared.reserve(MAX_SHARED);
+    E->idle_stacks.reserve(MAX_THREADS);
+}
+
 /* The lowest page of each stack cannot be touched, so that too deep a stack is seen. */
 void make_stacks()
 {
     E->stacks = map_bytes(nullptr, MAX_THREADS * STACK_BYTES);
     for (int i = 0; i < MAX_THREADS && !EMU_TSAN; i++)
-        if (mprotect(E->stacks + (size_t)i * STACK_BYTES, PAGE, PROT_NONE) != 0)
+        if (mprotect(stack_at(i), PAGE, PROT_NONE) != 0)
             fail("no memory");
 }
 
@@ -372,6 +383,8 @@ char *new_shared(const void *key, size_t n_bytes)
         fail("no memory");
     memset(memory, 0xff, n_bytes);
 #endif
+    if (E->shared.size() == MAX_SHARED)
+        fail("more than %d shared arrays", MAX_SHARED);
     E->shared.push_back({key, (char *)memory, n_bytes});
     return (char *)memory;
 }
@@ -382,8 +395,7 @@ void forget_block()
 {
     E->slab = map_bytes(E->slab, SLAB_BYTES);
     E->slab_used = 0;
-    if (E->n_stacks > 0)
-        map_bytes(E->stacks, (size_t)E->n_stacks * STACK_BYTES);
+    map_bytes(E->stacks, (size_t)E->n_threads * STACK_BYTES);
     E->tags = new Tags;
     E->old_tags.push_back(E->tags);
 }
@@ -416,6 +428,9 @@ void begin_block(unsigned x, unsigned y, unsigned z)
         thread.copies.clear();
         thread.groups.clear();
         thread.n_copied = 0;
+#if EMU_TSAN /* made here: what makes a thread is ordered before it */
+        thread.tsan = __tsan_create_fiber(0);
+#endif
         set_ready(t);
     }
 }
@@ -427,11 +442,8 @@ void end_block()
             free(block.memory);
     E->shared.clear();
 #if EMU_TSAN
-    for (Stack *stack : E->used_stacks) {
-        E->dead.push_back(stack->tsan);
-        E->idle_stacks.push_back(stack);
-    }
-    E->used_stacks.clear();
+    for (int t = 0; t < E->n_threads; t++)
+        E->dead.push_back(E->thread[t].tsan);
     if (E->dead.size() > 6000)
         bury();
 #endif
@@ -626,12 +638,17 @@ void begin_copy(void *dst, const void *src, bool valid)
     check_shared(dst, 16, "cp.async");
     if (valid && (uintptr_t)src % 16 != 0)
         fail("cp.async: the address %p is not 16-byte aligned", src);
-    E->thread[E->current].copies.push_back({dst, valid ? src : nullptr});
+    Thread &me = E->thread[E->current];
+    if (me.copies.size() == MAX_COPIES)
+        fail("more than %d copies of one thread under way", MAX_COPIES);
+    me.copies.push_back({dst, valid ? src : nullptr});
 }
 
 void commit_copies()
 {
     Thread &me = E->thread[E->current];
+    if (me.groups.size() == MAX_GROUPS)
+        fail("more than %d groups of copies of one thread", MAX_GROUPS);
     me.groups.push_back(me.copies.size());
 }
 
@@ -695,8 +712,10 @@ static void begin_grid(const LaunchShape &shape, void (*thread_body)(const void 
     place.block_dim = shape.block;
     for (Warp &warp : E->warp)
         warp.n_arrived = 0;
-    if (!E->stacks)
+    if (!E->stacks) {
+        reserve_all();
         make_stacks();
+    }
 #if EMU_TSAN
     E->host_tsan = __tsan_get_current_fiber();
 #endif

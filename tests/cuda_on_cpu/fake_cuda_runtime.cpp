@@ -490,6 +490,11 @@ bool fake_memory_is_closed(void)
     return EMU_ASAN || device_key() >= 0;
 }
 
+bool fake_sees_races(void)
+{
+    return EMU_TSAN;
+}
+
 int fake_compute_capability(void)
 {
     return runtime()->capability;

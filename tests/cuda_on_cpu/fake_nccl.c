@@ -53,6 +53,7 @@ struct ncclComm {
     MPI_Comm mpi; /* MPI_COMM_NULL alone */
     MPI_Request request;
     Card mine, *card;
+    ncclComm_t next; /* of those given up */
 };
 
 /* ---- small things ------------------------------------------------------------------------ */
@@ -107,10 +108,15 @@ static void release(ncclComm_t comm)
 {
     if (--comm->n_users > 0)
         return;
+    if (comm->meeting == MEETING_DUPLICATES || comm->meeting == MEETING_EXCHANGES) {
+        static ncclComm_t given_up; /* kept for good: MPI still writes there */
+        comm->next = given_up;
+        given_up = comm;
+        return;
+    }
     if (comm->mpi != MPI_COMM_NULL && !comm->aborted)
         must(MPI_Comm_free(&comm->mpi), "MPI_Comm_free");
-    if (!comm->aborted || comm->meeting == MEETING_OVER) /* MPI may still write there */
-        free(comm->card);
+    free(comm->card);
     free(comm);
 }
 

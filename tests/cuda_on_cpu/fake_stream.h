@@ -30,6 +30,9 @@ bool fake_is_device_memory(const void *memory, size_t n_bytes);
 /* Does a host that touches device memory fault here? (ASan, or a CPU with protection keys.) */
 bool fake_memory_is_closed(void);
 
+/* Does ThreadSanitizer watch the kernels? */
+bool fake_sees_races(void);
+
 int fake_compute_capability(void); /* of every fake GPU: 75, 80, ... */
 
 #ifdef __cplusplus

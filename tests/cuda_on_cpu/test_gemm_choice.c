@@ -251,15 +251,29 @@ static void an_imported_choice_wins(void **state)
         check_import(fx, &p, &offers.result[k].algo, &offers.result[k].algo);
 }
 
+/* The last algorithm offered for a product whose rows are all aligned, which it needs. */
+static cublasLtMatmulAlgo_t demanding_algo(OpFixture *fx)
+{
+    Product p = product_make(fx, 48, 32, 64);
+    Device dev = {0};
+    open_device(fx, &dev);
+    multiply(&dev, &p);
+    Offers offers = offers_for(&dev, only_plan(&dev), REPEATABLE);
+    check_no_err(device_sync(&dev));
+    device_close(&dev);
+    return offers.result[offers.n - 1].algo;
+}
+
 static void an_import_that_cannot_run_is_as_absent(void **state)
 {
     OpFixture *fx = *state;
-    Product p = product_make(fx, 48, 32, 64);
+    Product p = product_make(fx, 5, 7, 9);
     multiply(&fx->dev, &p);
     const cublasLtMatmulAlgo_t first = only_plan(&fx->dev)->algo;
-    cublasLtMatmulAlgo_t wrong = first;
+    cublasLtMatmulAlgo_t wrong = first, demanding = demanding_algo(fx);
     wrong.data[3] ^= 4;
     check_import(fx, &p, &wrong, &first);
+    check_import(fx, &p, &demanding, &first);
 }
 
 /* INPLACE adds in an order of the moment: it is offered first, and never used. */

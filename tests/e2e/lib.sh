@@ -9,6 +9,7 @@ cd "$work"
 failures=0
 max_ranks=${GPT_MAX_RANKS:-4} # fewer for slow builds (sanitizers)
 export OMP_NUM_THREADS=1
+export XDG_CACHE_HOME=$work/cache
 
 fail() {
     echo "FAIL: $*"
@@ -67,6 +68,11 @@ same_bits() {
     for name in model.safetensors optimizer.safetensors; do
         cmp "$1/$step/$name" "$2/$step/$name" || fail "$1 and $2 differ at $step in $name"
     done
+}
+
+# This program's CUDA is the emulated one: the environment decides how many GPUs there are.
+is_emulated() {
+    [ "$(GPT_EMU_DEVICES=-1 "$bin/gpt_ddp" --version)" != "$(GPT_EMU_DEVICES=1 "$bin/gpt_ddp" --version)" ]
 }
 
 finish() {

@@ -2,6 +2,7 @@
 # The same training on 1, 2, 3 and 4 ranks, under every way to share out and to reduce: 50 losses to 1e-5, weights to
 # 1e-4. AdamW state at 4 ranks is a quarter.
 source "$(dirname "$0")/lib.sh"
+tiny+=(--device=cpu)
 prepare_data
 
 # optimizer_kib OUT: the printed AdamW state per rank, in KiB (rounded: 1.2 MiB). Exact in tests/plan.

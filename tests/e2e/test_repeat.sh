@@ -2,6 +2,7 @@
 # What must not matter, and what must give the same bits: how a step is cut into micro-batches, how nanoGPT's two batch
 # settings share the product, whether one rank uses MPI, and running it again.
 source "$(dirname "$0")/lib.sh"
+tiny+=(--device=cpu)
 prepare_data
 steps=(--max_iters=30 --dropout=0.1 --bias=true)
 

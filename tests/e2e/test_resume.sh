@@ -2,6 +2,7 @@
 # 20 steps = 10 steps, resume, 10 steps, bit for bit, weights and optimizer; on other numbers of ranks to 1e-5; a damaged
 # checkpoint is named and passed over.
 source "$(dirname "$0")/lib.sh"
+tiny+=(--device=cpu)
 prepare_data
 run=(--dropout=0.1 --sampling=shuffled --lr_decay_iters=20)
 

@@ -2,6 +2,7 @@
 # A signal saves at one agreed step and exits 85; the continuation has the bits of a run never stopped. A second one ends
 # the process at once. A signal during the start is not lost.
 source "$(dirname "$0")/lib.sh"
+tiny+=(--device=cpu)
 prepare_data
 steps=120
 must_train 2 whole --max_iters=$steps

@@ -434,12 +434,12 @@ int op_suite(const char *name, const struct CMUnitTest *tests, size_t n_tests)
     const char *only = getenv("GPT_OP_VARIANT");
     int n_failed = 0, n_chosen = 0;
     for (int32_t i = 0; i < N_VARIANTS; i++) {
-        if (only && strcmp(only, VARIANTS[i].name) != 0)
+        if (only && strncmp(only, VARIANTS[i].name, strlen(only)) != 0)
             continue;
         n_failed += run_variant(name, &VARIANTS[i], tests, n_tests);
         n_chosen++;
     }
     if (n_chosen == 0)
-        print_error("GPT_OP_VARIANT=%s: there is no such variant\n", only);
+        print_error("GPT_OP_VARIANT=%s: no variant begins so\n", only);
     return n_chosen > 0 ? n_failed : 1;
 }

@@ -113,9 +113,9 @@ void check_difference(OpFixture *fx, const Difference *d, const char *file, int 
 
 /* ---- main -------------------------------------------------------------------------------- */
 
-/* Run the tests (struct CMUnitTest[], made with OP_TEST) on every variant that is here, or on the
- * one that GPT_OP_VARIANT names (cpu, cuda-f32, cuda-bf16, cuda-f16); returns the number of
- * failures. */
+/* Run the tests (struct CMUnitTest[], made with OP_TEST) on every variant that is here, or on
+ * those whose name begins as GPT_OP_VARIANT (cpu, cuda-f32, cuda-bf16, cuda-f16); returns the number
+ * of failures. */
 #define OP_SUITE(name, tests) op_suite((name), (tests), sizeof(tests) / sizeof *(tests))
 #define OP_TEST(function)     cmocka_unit_test_setup_teardown(function, op_setup, op_teardown)
 int op_suite(const char *name, const struct CMUnitTest *tests, size_t n_tests);
