@@ -11,7 +11,9 @@
 #include "tests/support/temp.h"
 #include "train/eval.h"
 
-enum { VOCAB = 17, N_TOKENS = 3000, STEP_SEQUENCES = 24 }; /* divides over 1, 2, 3 and 4 ranks */
+enum { VOCAB = 17, N_TOKENS = 3000 };
+
+static const uint8_t NAN_BITS[4] = {0xff, 0xff, 0xff, 0xff}; /* in any dtype */
 
 typedef struct {
     MpiTest *mpi;
@@ -47,7 +49,7 @@ static void open_run(Run *run, MpiTest *mpi)
         {"warmup_iters", "2"},
         {"max_iters", "6"},
         {"eval_iters", "3"},
-        {"gradient_accumulation_steps", "6"},
+        {"gradient_accumulation_steps", "3"}, /* 12 sequences: any number of ranks up to 4 */
     };
     *run = (Run){.mpi = mpi};
     if (mpi->comm.rank == 0) {
@@ -74,6 +76,17 @@ static void close_run(Run *run)
     check_no_err(comm_barrier(&run->mpi->comm));
     if (run->mpi->comm.rank == 0)
         temp_remove(&run->temp);
+}
+
+/* A copy of this rank's parameters; the caller frees. */
+static void *params_of(Run *run)
+{
+    Tensor params = run->trainer.model.params;
+    void *copy = malloc(tensor_bytes(params));
+    assert_non_null(copy);
+    device_download(&run->mpi->dev, copy, params);
+    check_no_err(device_sync(&run->mpi->dev));
+    return copy;
 }
 
 static bool is_last_rank(const Run *run)
@@ -124,40 +137,92 @@ static void test_a_loss_that_is_not_finite_on_one_rank_skips_the_update_on_all(v
 {
     Run run;
     StepRecord record;
-    float nan = NAN;
     open_run(&run, *state);
     check_no_err(start(&run));
     Tensor params = run.trainer.model.params;
     if (is_last_rank(&run))
-        device_upload(&run.mpi->dev, tensor_range(params, 0, 1), &nan);
-    float *before = malloc(tensor_bytes(params));
-    assert_non_null(before);
-    memcpy(before, params.data, tensor_bytes(params));
+        device_upload(&run.mpi->dev, tensor_range(params, 0, 1), NAN_BITS);
+    void *before = params_of(&run);
     check_no_err(trainer_step(&run.trainer, &record));
     assert_true(record.skipped);
     assert_int_equal(run.trainer.progress.n_bad_steps, 1);
-    assert_memory_equal(before, params.data, tensor_bytes(params));
+    assert_int_equal(run.trainer.progress.n_updates, 0);
+    void *after = params_of(&run);
+    assert_memory_equal(before, after, tensor_bytes(params));
     free(before);
+    free(after);
+    close_run(&run);
+}
+
+/* On a GPU in float16: a scale at which every gradient overflows is halved until one does not, and
+ * no step of these counts as bad, nor as an update of AdamW. */
+static void test_an_overflow_in_float16_lowers_the_loss_scale_on_all(void **state)
+{
+    enum { HALVINGS = 2 };
+    Run run;
+    StepRecord record;
+    MpiTest *mpi = *state;
+    if (mpi->dev.kind == DEVICE_CPU)
+        skip();
+    open_run(&run, mpi);
+    set(&run, "dtype", "float16");
+    check_no_err(start(&run));
+    Progress *progress = &run.trainer.progress;
+    assert_true(progress->loss_scale.scale == LOSS_SCALE_START);
+    progress->loss_scale = (LossScale){.scale = 0x1p60, .n_good = 7};
+    for (int i = 0; i < HALVINGS; i++) {
+        check_no_err(trainer_step(&run.trainer, &record));
+        assert_true(record.skipped && isfinite(record.loss));
+    }
+    assert_true(progress->loss_scale.scale == 0x1p58);
+    assert_int_equal(progress->loss_scale.n_good, 0);
+    assert_int_equal(progress->n_bad_steps, 0);
+    assert_int_equal(progress->step, HALVINGS);
+    assert_int_equal(progress->n_updates, 0);
+    progress->loss_scale.scale = LOSS_SCALE_START;
+    check_no_err(trainer_step(&run.trainer, &record));
+    assert_false(record.skipped);
+    assert_int_equal(progress->n_updates, 1);
+    close_run(&run);
+}
+
+/* A loss is not scaled before it is formed, so the scale cannot be the reason. */
+static void test_a_float16_loss_that_is_not_finite_is_a_bad_step(void **state)
+{
+    Run run;
+    StepRecord record;
+    MpiTest *mpi = *state;
+    if (mpi->dev.kind == DEVICE_CPU)
+        skip();
+    open_run(&run, mpi);
+    set(&run, "dtype", "float16");
+    check_no_err(start(&run));
+    device_upload(&mpi->dev, tensor_range(run.trainer.model.params, 0, 1), NAN_BITS);
+    check_no_err(trainer_step(&run.trainer, &record));
+    assert_true(record.skipped);
+    assert_int_equal(run.trainer.progress.n_bad_steps, 1);
+    assert_true(run.trainer.progress.loss_scale.scale == LOSS_SCALE_START);
     close_run(&run);
 }
 
 static void test_every_rank_has_the_same_parameters_and_loss(void **state)
 {
+    enum { N_STEPS = 50 };
     Run run;
     StepRecord record;
     open_run(&run, *state);
     check_no_err(start(&run));
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < N_STEPS; i++)
         check_no_err(trainer_step(&run.trainer, &record));
-    Tensor params = run.trainer.model.params;
-    float *first = malloc(tensor_bytes(params));
-    assert_non_null(first);
-    memcpy(first, params.data, tensor_bytes(params));
+    check_no_err(reducer_await(&run.trainer.reducer));
+    size_t n_bytes = tensor_bytes(run.trainer.model.params);
+    void *mine = params_of(&run), *first = params_of(&run);
     double loss = record.loss;
-    check_no_err(comm_broadcast_bytes(&run.mpi->comm, first, tensor_bytes(params), 0));
+    check_no_err(comm_broadcast_bytes(&run.mpi->comm, first, n_bytes, 0));
     check_no_err(comm_broadcast_bytes(&run.mpi->comm, &loss, sizeof loss, 0));
-    assert_memory_equal(first, params.data, tensor_bytes(params));
+    assert_memory_equal(first, mine, n_bytes);
     assert_true(loss == record.loss);
+    free(mine);
     free(first);
     close_run(&run);
 }
@@ -197,9 +262,11 @@ int main(void)
         cmocka_unit_test(test_a_bad_token_on_one_rank_in_mid_run_stops_all),
         cmocka_unit_test(test_a_bad_token_on_one_rank_in_evaluation_stops_all),
         cmocka_unit_test(test_a_loss_that_is_not_finite_on_one_rank_skips_the_update_on_all),
+        cmocka_unit_test(test_an_overflow_in_float16_lowers_the_loss_scale_on_all),
+        cmocka_unit_test(test_a_float16_loss_that_is_not_finite_is_a_bad_step),
         cmocka_unit_test(test_every_rank_has_the_same_parameters_and_loss),
         cmocka_unit_test(test_a_signal_to_one_rank_stops_all_at_the_same_step),
         cmocka_unit_test(test_a_signal_to_one_rank_ends_the_evaluation_of_all),
     };
-    return MPI_MAIN(tests);
+    return MPI_MAIN_EACH_WAY(tests);
 }
