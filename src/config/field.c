@@ -107,7 +107,7 @@ static const Field FIELDS[] = {
 
     BYTES(memory, memory_limit, "auto", 1 << 20, 0x1p50,
           "per rank; auto: what is free at the start"),
-    CHOICE(memory, recompute, "auto", " auto none gelu_ln ffn qkv block ", " ffn qkv block ",
+    CHOICE(memory, recompute, "auto", " auto none gelu_ln ffn qkv block ", "",
            "what backward computes again instead of keeping it"),
     COUNT(memory, head_chunk, "auto", 1, 1 << 30, "rows", "of logits held at once"),
     CHOICE(memory, offload, "auto", " auto none optimizer ", " optimizer ",

@@ -1,12 +1,14 @@
 /* GptActs: what forward keeps for backward, and the scratch of both. Private to src/model.
  *
- * The residual stream takes 2 L + 1 values: value 2 l enters the attention of block l, value
- * 2 l + 1 its MLP, and value 2 L is what the head sees. Each is normalised: by ln_1, ln_2, and
- * ln_f. So "norm i" is LayerNorm number i together with its input, i = 0 ... 2 L.
+ * The residual stream takes 2 L + 1 values: value 2 l is the input of block l and enters its
+ * attention, value 2 l + 1 (its middle) enters its MLP, and value 2 L is what the head sees. Each
+ * is normalised: by ln_1, ln_2, and ln_f. So "norm i" is LayerNorm number i together with its
+ * input, i = 0 ... 2 L.
  *
- * There is one region per kind of activation with a slice per layer (one slice in all when not
- * training). A micro-batch smaller than the shape uses the first rows of each slice. Buffers
- * serve twice where lives do not overlap; every such reuse is written here:
+ * There is one region per kind of activation with a slice for each block that keeps it (by its
+ * recompute level, recompute.h) and one more that the other blocks share: forward overwrites it
+ * block by block, backward fills it again. A micro-batch smaller than the shape uses the first rows
+ * of each slice. Buffers serve twice where lives do not overlap; every such reuse is written here:
  *
  *     branch        (N,C)   forward: a sublayer's output before it is added
  *                           backward: the gradient of the residual stream
@@ -14,12 +16,14 @@
  *                           backward: its gradient, in place; then those outputs again, and
  *                           masked gradients (dropout)
  *     wide          (N,4C)  forward: gelu's output when it is not kept
- *                           backward: dgelu, dfc, then dqkv
+ *                           backward: the attention's output again, before it is added; dgelu,
+ *                           dfc, then dqkv
  *     logits                lies over wide: the head and a block are never at work together
  *     residual 2 L  (N,C)   after ln_f's backward: gradients of a sublayer's (N,C) inputs
- *     fc            (N,4C)  backward under RECOMPUTE_GELU_LN: gelu's output again
+ *     fc            (N,4C)  backward unless gelu is kept: gelu's output again
  *
- * With RECOMPUTE_GELU_LN that is 10 L + 7 buffers of (N,C) beside statistics and logits. */
+ * In buffers of (N,C), beside statistics and logits: 10 L + 7 with every block at gelu_ln, 6 L + 11
+ * at ffn, 3 L + 14 at qkv, L + 16 at block. */
 #ifndef GPT_MODEL_ACTS_H
 #define GPT_MODEL_ACTS_H
 
@@ -30,12 +34,13 @@ extern "C" {
 #endif
 
 struct GptActs {
-    Tensor residual;     /* (2L+1 slices of N, C) */
-    Tensor norm;         /* (2L slices of N, C): RECOMPUTE_NONE only */
-    Tensor mean, rstd;   /* (2L+1 slices of N) f32 */
-    Tensor qkv, att, fc; /* (L slices of N, 3C / C / 4C) */
-    Tensor gelu;         /* (L slices of N, 4C): RECOMPUTE_NONE only */
-    Tensor lse;          /* (L slices of B*H*T) f32 */
+    Tensor residual;     /* (L+1 slices of N, C): values 0, 2, ... 2 L */
+    Tensor middle;       /* (slices of N, C): values 1, 3, ... */
+    Tensor norm;         /* (2 slices of N, C for each block that keeps them) */
+    Tensor mean, rstd;   /* (2 slices of N for each block, and ln_f's) f32 */
+    Tensor qkv, att, fc; /* (slices of N, 3C / C / 4C) */
+    Tensor gelu;         /* (slices of N, 4C) of the blocks that keep it */
+    Tensor lse;          /* (slices of B*H*T) f32 */
     Tensor branch, norm_shared, wide;
     Tensor delta;      /* (B*H*T) f32: attention's backward */
     Tensor logits;     /* (head_chunk, Vp) */
@@ -54,6 +59,13 @@ typedef struct {
     Tensor qkv, att, lse, fc, gelu; /* lse (B,H,T) */
     bool gelu_kept;
 } BlockActs;
+
+/* The forward pass of a block in parts that backward may need again, forward.c. Each makes what it
+ * is named for out of what is there; `out` (N,C) is scratch. */
+void block_qkv(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer); /* ln_1's y -> qkv */
+/* qkv -> attention -> the block's middle and ln_2's y */
+void block_middle(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out);
+void block_fc(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer); /* ln_2's y -> fc */
 
 /* Rows of a micro-batch: B*T. */
 int64_t batch_rows(const GptBatch *batch);

@@ -76,6 +76,41 @@ static void final_norm_backward(Pass *p)
     final_from(p, PARAM_LN_F_W, -1);
 }
 
+/* norm.y again, from norm.x; and the same statistics. */
+static void norm_again(Pass *p, NormActs norm)
+{
+    op_layernorm_forward(p->dev, norm.y, norm.mean, norm.rstd, norm.x, norm.w, norm.b);
+}
+
+/* What the MLP's backward needs of a block that dropped it. What the last block left in the shared
+ * slices is still there. */
+static void restore_mlp(Pass *p, int32_t layer)
+{
+    GPT2 *m = p->m;
+    Recompute level = recompute_at(&m->shape.recompute, layer);
+    if (level < RECOMPUTE_FFN || layer == m->dims.n_layer - 1)
+        return;
+    if (level == RECOMPUTE_BLOCK) {
+        norm_again(p, acts_norm(m, p->batch, 2 * layer));
+        block_qkv(m, p->dev, p->batch, layer);
+        block_middle(m, p->dev, p->batch, layer,
+                     acts_scratch(m->acts->wide, p->batch, m->dims.n_embd));
+    } else {
+        norm_again(p, acts_norm(m, p->batch, 2 * layer + 1));
+    }
+    block_fc(m, p->dev, p->batch, layer);
+}
+
+/* And the attention's, where restore_mlp has not been there. */
+static void restore_attention(Pass *p, int32_t layer)
+{
+    GPT2 *m = p->m;
+    if (recompute_at(&m->shape.recompute, layer) != RECOMPUTE_QKV || layer == m->dims.n_layer - 1)
+        return;
+    norm_again(p, acts_norm(m, p->batch, 2 * layer));
+    block_qkv(m, p->dev, p->batch, layer);
+}
+
 /* The gradient before dropout: p->dx itself when there is none. */
 static Tensor undrop(Pass *p, Tensor buffer, Dropout dropout)
 {
@@ -161,7 +196,9 @@ void gpt2_backward(GPT2 *m, Device *dev, const GptBatch *batch, double scale, Gr
     };
     final_norm_backward(&p);
     for (int32_t layer = m->dims.n_layer - 1; layer >= 0; layer--) {
+        restore_mlp(&p, layer);
         mlp_backward(&p, layer);
+        restore_attention(&p, layer);
         attention_backward(&p, layer);
     }
     embed_backward(&p);

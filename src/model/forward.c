@@ -31,28 +31,39 @@ static void embed(GPT2 *m, Device *dev, const GptBatch *batch)
     op_layernorm_forward(dev, first.y, first.mean, first.rstd, first.x, first.w, first.b);
 }
 
-static void attention(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
+void block_qkv(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
+{
+    const BlockTensors *w = &m->param.block[layer];
+    BlockActs a = acts_block(m, batch, layer);
+    op_linear_forward(dev, a.qkv, acts_norm(m, batch, 2 * layer).y, w->attn_w, w->attn_b);
+}
+
+void block_middle(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out)
 {
     const BlockTensors *w = &m->param.block[layer];
     BlockActs a = acts_block(m, batch, layer);
     NormActs ln_1 = acts_norm(m, batch, 2 * layer), ln_2 = acts_norm(m, batch, 2 * layer + 1);
-    Tensor out = acts_scratch(m->acts->branch, batch, m->dims.n_embd);
 
-    op_linear_forward(dev, a.qkv, ln_1.y, w->attn_w, w->attn_b);
     op_attention_forward(dev, a.att, a.lse, a.qkv, acts_dropout(m, batch, layer, DROP_ATTENTION));
     op_linear_forward(dev, out, a.att, w->attn_proj_w, w->attn_proj_b);
     op_dropout(dev, out, out, acts_dropout(m, batch, layer, DROP_ATTN_PROJ));
     add_and_norm(dev, ln_2, ln_1.x, out);
 }
 
-static void mlp(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
+void block_fc(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
+{
+    const BlockTensors *w = &m->param.block[layer];
+    BlockActs a = acts_block(m, batch, layer);
+    op_linear_forward(dev, a.fc, acts_norm(m, batch, 2 * layer + 1).y, w->fc_w, w->fc_b);
+}
+
+/* fc -> the next block's input and its ln_1's y, or ln_f's */
+static void block_end(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out)
 {
     const BlockTensors *w = &m->param.block[layer];
     BlockActs a = acts_block(m, batch, layer);
     NormActs ln_2 = acts_norm(m, batch, 2 * layer + 1), next = acts_norm(m, batch, 2 * layer + 2);
-    Tensor out = acts_scratch(m->acts->branch, batch, m->dims.n_embd);
 
-    op_linear_forward(dev, a.fc, ln_2.y, w->fc_w, w->fc_b);
     op_gelu_forward(dev, a.gelu, a.fc, m->dims.gelu);
     op_linear_forward(dev, out, a.gelu, w->fc_proj_w, w->fc_proj_b);
     op_dropout(dev, out, out, acts_dropout(m, batch, layer, DROP_FC_PROJ));
@@ -61,11 +72,14 @@ static void mlp(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
 
 void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch)
 {
+    Tensor branch = acts_scratch(m->acts->branch, batch, m->dims.n_embd);
     check_batch(m, batch);
     embed(m, dev, batch);
     for (int32_t layer = 0; layer < m->dims.n_layer; layer++) {
-        attention(m, dev, batch, layer);
-        mlp(m, dev, batch, layer);
+        block_qkv(m, dev, batch, layer);
+        block_middle(m, dev, batch, layer, branch);
+        block_fc(m, dev, batch, layer);
+        block_end(m, dev, batch, layer, branch);
     }
 }
 

@@ -8,12 +8,6 @@
 #include "base/rng.h"
 #include "model/acts.h"
 
-const char *recompute_name(Recompute recompute)
-{
-    static const char *const NAMES[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_GELU_LN] = "gelu_ln"};
-    return NAMES[recompute];
-}
-
 /* ---- life -------------------------------------------------------------------------------- */
 
 Err gpt2_open(GPT2 *m, const GptDims *dims, const GptShape *shape, const Layout *layout)
@@ -23,6 +17,8 @@ Err gpt2_open(GPT2 *m, const GptDims *dims, const GptShape *shape, const Layout 
            (long long)shape->n_tokens);
     ASSERT(shape->head_chunk >= 1 && shape->head_chunk <= n_rows, "head_chunk %lld of %lld rows",
            (long long)shape->head_chunk, (long long)n_rows);
+    ASSERT(!shape->training || recompute_n_layers(&shape->recompute) == dims->n_layer,
+           "recompute levels of %d blocks", recompute_n_layers(&shape->recompute));
     *m = (GPT2){.dims = *dims, .shape = *shape, .layout = layout};
     m->param.block = calloc((size_t)dims->n_layer, sizeof *m->param.block);
     m->grad.block = calloc((size_t)dims->n_layer, sizeof *m->grad.block);
@@ -94,10 +90,37 @@ static void layout_vectors(GPT2 *m, Arena *arena)
     view_all(&m->grad, m->grads, m->layout, m->dims.n_layer);
 }
 
-static Tensor slices(GPT2 *m, Arena *arena, const char *name, int64_t n_slices, int64_t cols)
+/* How many blocks keep what level `drops` does not: the first ones. None when not training. */
+static int32_t n_keeping(const GPT2 *m, Recompute drops)
+{
+    return m->shape.training ? recompute_n_below(&m->shape.recompute, drops) : 0;
+}
+
+/* A slice for each block that keeps it, and one that the others share. */
+static int64_t n_slices(const GPT2 *m, Recompute drops)
+{
+    int32_t n = n_keeping(m, drops);
+    return n < m->dims.n_layer ? n + 1 : n;
+}
+
+/* Which of these slices is a block's. */
+static int64_t slice_index(const GPT2 *m, Recompute drops, int32_t layer)
+{
+    int32_t n = n_keeping(m, drops);
+    return layer < n ? layer : n;
+}
+
+static Tensor slices(GPT2 *m, Arena *arena, const char *name, int64_t n, int64_t cols)
 {
     int64_t n_rows = m->shape.micro_batch * m->shape.n_tokens;
-    return arena_2d(arena, REGION_ACTIVATIONS, name, m->shape.dtype, n_slices * n_rows, cols);
+    return arena_2d(arena, REGION_ACTIVATIONS, name, m->shape.dtype, n * n_rows, cols);
+}
+
+/* `per_row` floats for each row of each slice. */
+static Tensor float_slices(GPT2 *m, Arena *arena, const char *name, int64_t n, int64_t per_row)
+{
+    int64_t n_rows = m->shape.micro_batch * m->shape.n_tokens;
+    return arena_1d(arena, REGION_ACTIVATIONS, name, DTYPE_F32, n * n_rows * per_row);
 }
 
 static void layout_kept(GPT2 *m, Arena *arena)
@@ -105,20 +128,19 @@ static void layout_kept(GPT2 *m, Arena *arena)
     GptActs *a = m->acts;
     bool training = m->shape.training;
     int64_t L = m->dims.n_layer, C = m->dims.n_embd;
-    int64_t n_rows = m->shape.micro_batch * m->shape.n_tokens;
-    int64_t n_norms = training ? 2 * L + 1 : 1, n_blocks = training ? L : 1;
+    int64_t n_blocks = n_slices(m, RECOMPUTE_BLOCK);
+    int32_t n_whole = n_keeping(m, RECOMPUTE_GELU_LN);
 
-    a->residual = slices(m, arena, "residual", n_norms, C);
-    a->mean = arena_1d(arena, REGION_ACTIVATIONS, "ln.mean", DTYPE_F32, n_norms * n_rows);
-    a->rstd = arena_1d(arena, REGION_ACTIVATIONS, "ln.rstd", DTYPE_F32, n_norms * n_rows);
-    a->qkv = slices(m, arena, "h.*.qkv", n_blocks, 3 * C);
+    a->residual = slices(m, arena, "residual", training ? L + 1 : 1, C);
+    a->middle = training ? slices(m, arena, "h.*.middle", n_blocks, C) : a->residual;
+    a->mean = float_slices(m, arena, "ln.mean", 2 * n_blocks + 1, 1);
+    a->rstd = float_slices(m, arena, "ln.rstd", 2 * n_blocks + 1, 1);
+    a->qkv = slices(m, arena, "h.*.qkv", n_slices(m, RECOMPUTE_QKV), 3 * C);
     a->att = slices(m, arena, "h.*.att", n_blocks, C);
-    a->lse = arena_1d(arena, REGION_ACTIVATIONS, "h.*.lse", DTYPE_F32,
-                      n_blocks * n_rows * m->dims.n_head);
-    a->fc = slices(m, arena, "h.*.fc", n_blocks, 4 * C);
-    bool keep_all = training && m->shape.recompute == RECOMPUTE_NONE;
-    a->norm = keep_all ? slices(m, arena, "h.*.ln", 2 * L, C) : tensor_none();
-    a->gelu = keep_all ? slices(m, arena, "h.*.gelu", L, 4 * C) : tensor_none();
+    a->lse = float_slices(m, arena, "h.*.lse", n_blocks, m->dims.n_head);
+    a->fc = slices(m, arena, "h.*.fc", n_slices(m, RECOMPUTE_FFN), 4 * C);
+    a->norm = n_whole > 0 ? slices(m, arena, "h.*.ln", 2 * n_whole, C) : tensor_none();
+    a->gelu = n_whole > 0 ? slices(m, arena, "h.*.gelu", n_whole, 4 * C) : tensor_none();
 }
 
 /* The head's logits lie over the blocks' widest scratch. The larger of the two is carved last, so
@@ -170,16 +192,16 @@ int64_t batch_rows(const GptBatch *batch)
 }
 
 /* The first `count` elements of slice i of a region of (slices x per_slice) elements. */
-static Tensor slice(const GPT2 *m, Tensor region, int64_t i, int64_t per_slice, int64_t count)
+static Tensor slice(Tensor region, int64_t i, int64_t per_slice, int64_t count)
 {
-    return tensor_range(region, m->shape.training ? i * per_slice : 0, count);
+    return tensor_range(region, i * per_slice, count);
 }
 
 static Tensor slice_2d(const GPT2 *m, const GptBatch *batch, Tensor region, int64_t i)
 {
     int64_t n = batch_rows(batch), cols = region.dim[1];
     int64_t most = m->shape.micro_batch * m->shape.n_tokens;
-    return tensor_as_2d(slice(m, region, i, most * cols, n * cols), n, cols);
+    return tensor_as_2d(slice(region, i, most * cols, n * cols), n, cols);
 }
 
 Tensor acts_scratch(Tensor buffer, const GptBatch *batch, int64_t cols)
@@ -204,15 +226,34 @@ static void norm_weights(const GPT2 *m, int32_t i, NormActs *norm)
     }
 }
 
+/* Value i of the residual stream. */
+static Tensor residual_value(const GPT2 *m, const GptBatch *batch, int32_t i)
+{
+    int32_t layer = i / 2;
+    if (i % 2 == 0)
+        return slice_2d(m, batch, m->acts->residual, m->shape.training ? layer : 0);
+    return slice_2d(m, batch, m->acts->middle, slice_index(m, RECOMPUTE_BLOCK, layer));
+}
+
+/* Where norm i's statistics lie; ln_f's are behind those of all blocks. */
+static int64_t statistics_index(const GPT2 *m, int32_t i)
+{
+    int32_t layer = i / 2;
+    if (layer == m->dims.n_layer)
+        return 2 * n_slices(m, RECOMPUTE_BLOCK);
+    return 2 * slice_index(m, RECOMPUTE_BLOCK, layer) + i % 2;
+}
+
 NormActs acts_norm(const GPT2 *m, const GptBatch *batch, int32_t i)
 {
     const GptActs *a = m->acts;
     int64_t n = batch_rows(batch), most = m->shape.micro_batch * m->shape.n_tokens;
+    int64_t at = statistics_index(m, i);
     NormActs norm = {
-        .x = slice_2d(m, batch, a->residual, i),
-        .mean = slice(m, a->mean, i, most, n),
-        .rstd = slice(m, a->rstd, i, most, n),
-        .kept = tensor_present(a->norm) && i < 2 * m->dims.n_layer,
+        .x = residual_value(m, batch, i),
+        .mean = slice(a->mean, at, most, n),
+        .rstd = slice(a->rstd, at, most, n),
+        .kept = i / 2 < n_keeping(m, RECOMPUTE_GELU_LN),
     };
     norm.y = norm.kept ? slice_2d(m, batch, a->norm, i)
                        : acts_scratch(a->norm_shared, batch, m->dims.n_embd);
@@ -220,18 +261,24 @@ NormActs acts_norm(const GPT2 *m, const GptBatch *batch, int32_t i)
     return norm;
 }
 
+static Tensor block_slice(const GPT2 *m, const GptBatch *batch, Tensor region, Recompute drops,
+                          int32_t layer)
+{
+    return slice_2d(m, batch, region, slice_index(m, drops, layer));
+}
+
 BlockActs acts_block(const GPT2 *m, const GptBatch *batch, int32_t layer)
 {
     const GptActs *a = m->acts;
     int64_t B = batch->tokens.dim[0], T = batch->tokens.dim[1], H = m->dims.n_head;
     int64_t most = m->shape.micro_batch * m->shape.n_tokens * H;
-    Tensor lse = slice(m, a->lse, layer, most, B * H * T);
-    bool kept = tensor_present(a->gelu);
+    Tensor lse = slice(a->lse, slice_index(m, RECOMPUTE_BLOCK, layer), most, B * H * T);
+    bool kept = layer < n_keeping(m, RECOMPUTE_GELU_LN);
     return (BlockActs){
-        .qkv = slice_2d(m, batch, a->qkv, layer),
-        .att = slice_2d(m, batch, a->att, layer),
+        .qkv = block_slice(m, batch, a->qkv, RECOMPUTE_QKV, layer),
+        .att = block_slice(m, batch, a->att, RECOMPUTE_BLOCK, layer),
         .lse = tensor_3d(lse.data, lse.dtype, B, H, T),
-        .fc = slice_2d(m, batch, a->fc, layer),
+        .fc = block_slice(m, batch, a->fc, RECOMPUTE_FFN, layer),
         .gelu = kept ? slice_2d(m, batch, a->gelu, layer)
                      : acts_scratch(a->wide, batch, 4 * m->dims.n_embd),
         .gelu_kept = kept,

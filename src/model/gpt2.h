@@ -8,26 +8,20 @@
 #define GPT_MODEL_GPT2_H
 
 #include "base/arena.h"
-#include "model/layout.h"
+#include "model/recompute.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* What is kept from forward for backward; the rest is recomputed. Results are the same bits. */
-typedef enum { RECOMPUTE_NONE, RECOMPUTE_GELU_LN } Recompute;
-
-/* As the setting spells it: "none", "gelu_ln". */
-const char *recompute_name(Recompute recompute);
-
 /* How much a GPT2 is built for. */
 typedef struct {
-    int64_t micro_batch; /* B: sequences at once */
-    int64_t n_tokens;    /* T <= block_size */
-    int64_t head_chunk;  /* rows of logits held at once, <= B*T */
-    DType dtype;         /* of parameters and activations */
-    Recompute recompute;
-    bool training; /* false: no gradients, one layer's activations */
+    int64_t micro_batch;    /* B: sequences at once */
+    int64_t n_tokens;       /* T <= block_size */
+    int64_t head_chunk;     /* rows of logits held at once, <= B*T */
+    DType dtype;            /* of parameters and activations */
+    RecomputeMix recompute; /* over n_layer blocks; not looked at when not training */
+    bool training;          /* false: no gradients, one layer's activations */
 } GptShape;
 
 typedef struct {
@@ -45,7 +39,7 @@ typedef struct GptActs GptActs; /* forward.c's and backward.c's buffers: model/a
 typedef struct {
     GptDims dims;
     GptShape shape;
-    const Layout *layout; /* borrowed */
+    const Layout *layout;   /* borrowed */
     Tensor params;          /* (layout->count) shape.dtype */
     Tensor grads;           /* (layout->count) f32; none when not training */
     GptTensors param, grad; /* views into the two */
@@ -88,8 +82,9 @@ void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale);
 /* bucket's gradients are final (all work queued). Called once per bucket in each backward, wpe's
  * and wte's last. */
 typedef void GradReadyFn(void *arg, int32_t bucket);
-/* After forward: loss_total += scale * sum of the losses, and m->grads += the gradient of that.
- * scale is 1 / (tokens of the whole step), never a mean of means. ready may be NULL. */
+/* After forward of the same batch: loss_total += scale * sum of the losses, and m->grads += the
+ * gradient of that. scale is 1 / (tokens of the whole step), never a mean of means. ready may be
+ * NULL. */
 void gpt2_backward(GPT2 *m, Device *dev, const GptBatch *batch, double scale, GradReadyFn *ready,
                    void *arg);
 

@@ -237,8 +237,13 @@ static Err choose_micro_batch(Plan *plan, const Config *cfg)
  * their inputs anyway. */
 static Err choose_shape(Plan *plan, const Config *cfg)
 {
-    bool keep = cfg->memory.recompute == CONFIG_RECOMPUTE_NONE;
-    plan->shape.recompute = keep ? RECOMPUTE_NONE : RECOMPUTE_GELU_LN;
+    static const Recompute named[] = {[CONFIG_RECOMPUTE_AUTO] = RECOMPUTE_GELU_LN,
+                                      [CONFIG_RECOMPUTE_NONE] = RECOMPUTE_NONE,
+                                      [CONFIG_RECOMPUTE_GELU_LN] = RECOMPUTE_GELU_LN,
+                                      [CONFIG_RECOMPUTE_FFN] = RECOMPUTE_FFN,
+                                      [CONFIG_RECOMPUTE_QKV] = RECOMPUTE_QKV,
+                                      [CONFIG_RECOMPUTE_BLOCK] = RECOMPUTE_BLOCK};
+    plan->shape.recompute = recompute_all(named[cfg->memory.recompute], plan->dims.n_layer);
     return choose_micro_batch(plan, cfg);
 }
 

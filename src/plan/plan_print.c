@@ -51,7 +51,7 @@ static void print_choices(const Plan *plan, FILE *out)
     fprintf(out, "  each rank             micro_batch %" PRId64 " x %" PRId64 " micro-steps\n",
             shape->micro_batch, plan->n_micro_steps);
     fprintf(out, "  head_chunk            %" PRId64 " rows of logits at once\n", shape->head_chunk);
-    fprintf(out, "  recompute             %s\n", recompute_name(shape->recompute));
+    fprintf(out, "  recompute             %s\n", recompute_text(&shape->recompute).text);
     fprintf(out, "  AdamW state           %s per rank, 1/%d of %s\n",
             human_bytes(plan->optimizer_bytes).text, plan->n_owners,
             human_bytes(plan->optimizer_whole_bytes).text);

@@ -282,7 +282,7 @@ static void say_run(Trainer *t)
             ", recompute %s; AdamW state: %s per rank, 1/%d of %s",
             human_bytes(plan->total_bytes).text, human_bytes(plan->target.limit_bytes).text,
             plan->shape.micro_batch, plan->n_micro_steps, plan->shape.head_chunk,
-            recompute_name(plan->shape.recompute), human_bytes(plan->optimizer_bytes).text,
+            recompute_text(&plan->shape.recompute).text, human_bytes(plan->optimizer_bytes).text,
             plan->n_owners, human_bytes(plan->optimizer_whole_bytes).text);
     if (t->cfg->notice[0])
         log_say(&t->log, "notice: %s", t->cfg->notice);

@@ -114,9 +114,6 @@ static const Mistake MISTAKES[] = {
      ":2: comm = nccl with device = cpu: NCCL moves GPU memory; use comm = auto"},
 
     /* not built yet: never ignored */
-    {"recompute = block\n", NULL, ":1: recompute = block is not built yet; use recompute = auto"},
-    {"recompute = ffn\n", NULL, ":1: recompute = ffn is not built yet; use recompute = auto"},
-    {"recompute = qkv\n", NULL, ":1: recompute = qkv is not built yet; use recompute = auto"},
     {"offload = optimizer\n", NULL, ":1: offload = optimizer is not built yet; use offload = auto"},
     {"master = remainder16\n", NULL,
      ":1: master = remainder16 is not built yet; use master = auto"},

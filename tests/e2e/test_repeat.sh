@@ -23,8 +23,10 @@ same_bits product_8x1 product_2x4 30
 
 # Recomputing gives the bits that keeping gives.
 must_train 1 keep "${steps[@]}" --recompute=none
-must_train 1 recompute "${steps[@]}" --recompute=gelu_ln
-same_bits keep recompute 30
+for level in gelu_ln ffn qkv block; do
+    must_train 1 "recompute_$level" "${steps[@]}" --recompute=$level
+    same_bits keep "recompute_$level" 30
+done
 
 # Again, and again: one rank, two ranks, two threads.
 must_train 1 again "${steps[@]}"

@@ -219,37 +219,6 @@ static void repeating_gives_the_same_bits(void **state)
     tiny_close(&t);
 }
 
-/* ---- recompute --------------------------------------------------------------------------- */
-
-static float *gradients_with(GptDims dims, Recompute recompute, int64_t *count)
-{
-    GptShape shape = tiny_shape(B, T);
-    shape.recompute = recompute;
-    TinyGpt t;
-    tiny_open(&t, dims, shape);
-    GptBatch batch = tiny_batch(&t, 0, B, T);
-    float *gradients = tiny_gradients(&t, &batch);
-    *count = t.layout.count;
-    tiny_close(&t);
-    return gradients;
-}
-
-static void recompute_gives_the_same_bits(void **state)
-{
-    (void)state;
-    for (int variant = 0; variant < 4; variant++) {
-        GptDims dims = variant & 1 ? dropping() : tiny_dims();
-        dims.gelu = variant & 2 ? GELU_ERF : GELU_TANH;
-        dims.bias = variant & 2;
-        int64_t count;
-        float *none = gradients_with(dims, RECOMPUTE_NONE, &count);
-        float *again = gradients_with(dims, RECOMPUTE_GELU_LN, &count);
-        assert_memory_equal(none, again, (size_t)count * sizeof(float));
-        free(none);
-        free(again);
-    }
-}
-
 /* ---- what must stay zero ----------------------------------------------------------------- */
 
 static void padded_rows_and_unused_positions_get_no_gradient(void **state)
@@ -378,7 +347,6 @@ int main(void)
         cmocka_unit_test(a_larger_shape_changes_nothing),
         cmocka_unit_test(gradients_are_added),
         cmocka_unit_test(repeating_gives_the_same_bits),
-        cmocka_unit_test(recompute_gives_the_same_bits),
         cmocka_unit_test(padded_rows_and_unused_positions_get_no_gradient),
         cmocka_unit_test(padding_of_the_flat_vectors_stays_zero),
         cmocka_unit_test(an_ignored_batch_has_no_loss_and_no_gradient),

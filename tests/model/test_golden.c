@@ -63,7 +63,7 @@ static void open_fixture(Fixture *f, const Golden *golden, Recompute recompute)
     snprintf(path, sizeof path, "%s/tests/golden/%s", source ? source : ".", golden->file);
     check_no_err(safe_open(&f->file, path));
     GptShape shape = tiny_shape(golden->B, golden->T);
-    shape.recompute = recompute;
+    shape.recompute = recompute_all(recompute, golden->dims.n_layer);
     shape.head_chunk = 5;
     tiny_open(&f->gpt, golden->dims, shape);
     f->golden = golden;

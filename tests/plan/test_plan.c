@@ -141,7 +141,7 @@ static void test_a_limit_shrinks_the_micro_batch_and_nothing_else(void **state)
     target.limit_bytes = plan->total_bytes - 1;
     build(plan, &cfg, target);
     assert_int_equal(plan->shape.micro_batch, 4);
-    assert_int_equal(plan->shape.recompute, RECOMPUTE_GELU_LN);
+    assert_int_equal(plan->shape.recompute.n_at[RECOMPUTE_GELU_LN], plan->dims.n_layer);
     assert_true(plan->total_bytes <= target.limit_bytes);
     check_no_err(plan_check(plan));
 }
@@ -152,7 +152,7 @@ static void test_auto_recomputes_and_takes_fewer_bytes_than_keeping(void **state
     Config cfg = small_config();
     build(plan, &cfg, cpu_target(1));
     size_t lean_bytes = plan->total_bytes;
-    assert_int_equal(plan->shape.recompute, RECOMPUTE_GELU_LN);
+    assert_int_equal(plan->shape.recompute.n_at[RECOMPUTE_GELU_LN], plan->dims.n_layer);
     cfg.memory.recompute = CONFIG_RECOMPUTE_NONE;
     build(plan, &cfg, cpu_target(1));
     assert_true(lean_bytes < plan->total_bytes);
@@ -166,7 +166,7 @@ static void test_a_given_recompute_is_kept_under_a_limit(void **state)
     cfg.memory.recompute = CONFIG_RECOMPUTE_NONE;
     target.limit_bytes = 1;
     build(plan, &cfg, target);
-    assert_int_equal(plan->shape.recompute, RECOMPUTE_NONE);
+    assert_int_equal(plan->shape.recompute.n_at[RECOMPUTE_NONE], plan->dims.n_layer);
     check_err(plan_check(plan), ERR_USAGE, "no micro_batch fits");
 }
 

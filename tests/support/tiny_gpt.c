@@ -26,7 +26,7 @@ GptShape tiny_shape(int64_t B, int64_t T)
                       .n_tokens = T,
                       .head_chunk = B * T,
                       .dtype = DTYPE_F32,
-                      .recompute = RECOMPUTE_NONE,
+                      .recompute = recompute_all(RECOMPUTE_NONE, tiny_dims().n_layer),
                       .training = true};
 }
 
@@ -97,8 +97,9 @@ static void fill_params(TinyGpt *t)
 
 void tiny_open(TinyGpt *t, GptDims dims, GptShape shape)
 {
+    DeviceKind kind = shape.dtype == DTYPE_F32 ? DEVICE_CPU : DEVICE_CUDA;
     *t = (TinyGpt){0};
-    check_no_err(device_open(&t->dev, &(DeviceArgs){.kind = DEVICE_CPU, .n_threads = 1}));
+    check_no_err(device_open(&t->dev, &(DeviceArgs){.kind = kind, .n_threads = 1}));
     check_no_err(layout_make(&t->layout, &dims, 1000, 384));
     check_no_err(gpt2_open(&t->model, &dims, &shape, &t->layout));
     allocate(t);
@@ -174,8 +175,24 @@ float *tiny_read(TinyGpt *t, Tensor x)
     return values;
 }
 
+static void write_bf16(TinyGpt *t, Tensor x, const float *values)
+{
+    int64_t n = tensor_count(x);
+    uint16_t *bits = malloc((size_t)n * sizeof *bits);
+    assert_non_null(bits);
+    for (int64_t i = 0; i < n; i++)
+        bits[i] = bf16_from_f32(values[i]);
+    device_upload(&t->dev, x, bits);
+    check_no_err(device_sync(&t->dev));
+    free(bits);
+}
+
 void tiny_write(TinyGpt *t, Tensor x, const float *values)
 {
+    if (x.dtype == DTYPE_BF16) {
+        write_bf16(t, x, values);
+        return;
+    }
     device_upload(&t->dev, x, values);
     check_no_err(device_sync(&t->dev));
 }

@@ -22,7 +22,8 @@ GptDims tiny_dims(void);
 /* float32, training, B sequences of T tokens, the head in one piece, everything kept. */
 GptShape tiny_shape(int64_t B, int64_t T);
 
-/* Buckets of at least 1000 elements, padded to multiples of 384. One thread. */
+/* Buckets of at least 1000 elements, padded to multiples of 384. On the CPU with one thread in
+ * float32, on a GPU in bfloat16. */
 void tiny_open(TinyGpt *t, GptDims dims, GptShape shape);
 void tiny_close(TinyGpt *t);
 
@@ -40,6 +41,7 @@ void tiny_zero(TinyGpt *t);
 double tiny_loss(TinyGpt *t);
 /* The floats of a tensor in host memory; the caller frees. */
 float *tiny_read(TinyGpt *t, Tensor x);
+/* Rounded to bfloat16 where x is. */
 void tiny_write(TinyGpt *t, Tensor x, const float *values);
 /* Zero, forward and backward of one batch with scale 1 / (B*T); then all gradients (the caller
  * frees). */
