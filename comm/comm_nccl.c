@@ -391,8 +391,8 @@ static Err try_out(Comm *comm, Device *dev, float *host, Tensor buf)
         host[i] = warm_up_value(comm->rank, i);
     device_upload(dev, buf, host);
     TRY(move_all_ways(comm, dev, buf));
+    TRY(wait_for_compute(w, dev, w->call_timeout_s)); /* a download might wait without limit */
     device_download(dev, host, buf);
-    TRY(wait_for_compute(w, dev, w->call_timeout_s));
     TRY(device_sync(dev));
     return check_warm_up(comm, host, n);
 }

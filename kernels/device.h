@@ -79,7 +79,9 @@ void device_zero(Device *dev, Tensor t);
 void device_copy(Device *dev, Tensor dst, Tensor src);
 /* Host memory to device, queued; host must stay until device_sync. */
 void device_upload(Device *dev, Tensor dst, const void *host);
-/* Device to host memory, queued; valid after device_sync. */
+/* Device to host memory, queued; valid after device_sync. Into memory that is not from
+ * device_alloc_host it may wait for all queued work, and would not hear of a fault of the
+ * communication: comm_sync (comm/comm.h) comes first where ranks may be waited for. */
 void device_download(Device *dev, void *host, Tensor src);
 
 /* ---- choosing among equivalent algorithms --------------------------------------------------

@@ -69,8 +69,9 @@ Err eval_loss(Trainer *t, const Loader *loader, double *loss)
     TRY(comm_agree(t->comm, reducer_await(&t->reducer)));
     device_zero(t->dev, t->model.loss_total);
     TRY(sum_losses(t, loader, &share));
-    device_download(t->dev, loss, t->model.loss_total);
-    TRY(comm_agree(t->comm, comm_sync(t->comm, t->dev)));
+    Err err = comm_sync(t->comm, t->dev); /* before the download: see device.h */
     batch_all_done(t);
+    device_download(t->dev, loss, t->model.loss_total);
+    TRY(comm_agree(t->comm, err_first(err, device_sync(t->dev))));
     return comm_sum_f64(t->comm, loss, 1);
 }

@@ -70,10 +70,11 @@ static Err exchange(Trainer *t, Err mine, double sum[N_SUMS])
 {
     sum[SUM_LOSS] = sum[SUM_SQUARES] = 0;
     adamw_sum_squares(&t->optim, t->dev, t->model.grads, &t->disjoint);
+    mine = err_first(mine, comm_sync(t->comm, t->dev)); /* before downloads: see device.h */
+    batch_all_done(t);
     device_download(t->dev, &sum[SUM_LOSS], t->model.loss_total);
     device_download(t->dev, &sum[SUM_SQUARES], t->optim.sum_squares);
-    mine = err_first(mine, comm_sync(t->comm, t->dev));
-    batch_all_done(t);
+    mine = err_first(mine, device_sync(t->dev));
     sum[SUM_STOP] = trainer_has_signal(t);
     sum[SUM_FAILED] = mine != OK;
     mine = err_first(mine, comm_sum_f64(t->comm, sum, N_SUMS));

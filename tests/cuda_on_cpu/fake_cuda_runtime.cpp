@@ -1,7 +1,8 @@
 /* The fake CUDA runtime: devices, memory, and streams that are lazy. Queued work runs when the host
  * waits for it, in the order GPT_EMU_STREAMS gives (README.md); only the order within a stream and
  * events are honoured. So work on two streams that lacks an event meets the wrong order in a test,
- * and a host buffer reused too early is seen.
+ * and a host buffer reused too early is seen. A copy to host memory that is not pinned may make the
+ * host wait for the stream, says CUDA ("API synchronization behavior"): in the order EARLY it does.
  *
  * Device memory can be touched only while work runs: a host that does it faults. */
 #include <stdarg.h>
@@ -74,6 +75,7 @@ struct Runtime {
     int device; /* cudaSetDevice's */
     cudaError_t error;
     std::map<uintptr_t, Block> blocks;
+    std::map<uintptr_t, size_t> pinned; /* host memory: bytes from an address on */
     size_t used_bytes[MAX_DEVICES];
     int n_running; /* depth of work under way */
     std::vector<cudaStream_t> streams;
@@ -250,6 +252,16 @@ const Block *block_at(const void *p, size_t *offset)
     auto &[address, block] = *--after;
     *offset = (uintptr_t)p - address;
     return *offset < block.n_bytes ? &block : nullptr;
+}
+
+bool is_pinned(const void *p)
+{
+    auto &pinned = runtime()->pinned;
+    auto after = pinned.upper_bound((uintptr_t)p);
+    if (after == pinned.begin())
+        return false;
+    auto &[address, n_bytes] = *--after;
+    return (uintptr_t)p - address < n_bytes;
 }
 
 /* ---- streams: running ---------------------------------------------------------------------- */
@@ -863,6 +875,7 @@ cudaError_t cudaHostAlloc(void **memory, size_t n_bytes, unsigned)
     NEED_DEVICE();
     NEED(posix_memalign(memory, ALIGNMENT, n_bytes) == 0, cudaErrorMemoryAllocation);
     memset(*memory, 0xff, n_bytes);
+    runtime()->pinned[(uintptr_t)*memory] = n_bytes;
     return cudaSuccess;
 }
 
@@ -873,6 +886,7 @@ cudaError_t cudaMallocHost(void **memory, size_t n_bytes)
 
 cudaError_t cudaFreeHost(void *memory)
 {
+    runtime()->pinned.erase((uintptr_t)memory);
     free(memory);
     return cudaSuccess;
 }
@@ -886,7 +900,11 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes, cudaMemc
     cudaError_t status = check_copy(dst, src, n_bytes, kind);
     NEED(status == cudaSuccess, status);
     Copy copy = {dst, src, n_bytes};
-    return queue_work(stream, run_copy, &copy, sizeof copy, copy_us(n_bytes));
+    NEED(queue_work(stream, run_copy, &copy, sizeof copy, copy_us(n_bytes)) == cudaSuccess,
+         runtime()->error);
+    if (kind == cudaMemcpyDeviceToHost && !is_pinned(dst) && stream_order() == EARLY)
+        force(stream_of(stream), nullptr);
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t n_bytes, cudaMemcpyKind kind)

@@ -54,7 +54,11 @@ refused() {
 
 refused 'NCCL did not start .*: ncclCommInitRankConfig: not done after 1 s' GPT_FAKE_NCCL_INIT=never -- --init_timeout=1s
 refused 'NCCL gives wrong sums' GPT_FAKE_NCCL_WRONG_AT=1 --
-refused 'NCCL: remote process exited' GPT_FAKE_NCCL_FAIL_AT=6 --
+# In a step, and in the evaluation after two of them; also where a copy to the host waits without looking at NCCL.
+for at in 6 15; do
+    refused 'NCCL: remote process exited' GPT_FAKE_NCCL_FAIL_AT=$at --
+    refused 'NCCL: remote process exited' GPT_FAKE_NCCL_FAIL_AT=$at GPT_EMU_STREAMS=early --
+done
 mpirun --oversubscribe -np 1 "$bin/gpt_ddp" "${tiny[@]}" "${small[@]}" --out_dir=bad : \
     -np 1 -x GPT_FAKE_NCCL_VERSION=22703 "$bin/gpt_ddp" "${tiny[@]}" "${small[@]}" --out_dir=bad >out 2>err
 [ $? = 71 ] && grep -q '^gpt_ddp: NCCL is 2.28.9 on rank 0 .*, but 2.27.3 on rank 1 .*: use one version' err ||
