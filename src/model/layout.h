@@ -72,6 +72,7 @@ typedef struct {
 
 typedef struct {
     int32_t n_params, n_buckets;
+    int32_t n_block_params; /* of one block; the first block's begin behind wte and wpe */
     Param *param;   /* [n_params] in flat order */
     Bucket *bucket; /* [n_buckets] in flat order, contiguous and covering */
     int64_t count;  /* elements of a flat vector, padding included */

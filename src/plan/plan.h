@@ -2,8 +2,8 @@
  *
  * The plan is the measuring run of the same x_layout functions that later carve real memory, so it
  * cannot differ from what is allocated. It also makes the choices left to it (micro_batch,
- * head_chunk, recompute): they never change the mathematics, only how the same step is cut up.
- * Pure: no device, no MPI, no GPU needed. */
+ * head_chunk, recompute, offload, zero_stage): they never change the mathematics, only how the same
+ * step is cut up. Pure: no device, no MPI, no GPU needed. */
 #ifndef GPT_PLAN_PLAN_H
 #define GPT_PLAN_PLAN_H
 
@@ -19,32 +19,38 @@
 extern "C" {
 #endif
 
+typedef struct GpuSpec GpuSpec; /* plan/estimate.h */
+
 /* What the plan is for. */
 typedef struct {
     DeviceKind device;
     DType dtype; /* of parameters and activations: f32 on the CPU, bf16 or f16 on a GPU */
     int32_t world;
-    int32_t n_threads;  /* CPU threads per rank, at most */
-    int64_t vocab_size; /* resolved: plan_vocab_size */
-    size_t limit_bytes; /* per rank; 0: none known */
+    int32_t n_threads;       /* CPU threads per rank, at most */
+    int64_t vocab_size;      /* resolved: plan_vocab_size */
+    size_t limit_bytes;      /* per rank; 0: none known */
+    size_t host_limit_bytes; /* per rank, of host memory beside a GPU; 0: none known */
+    const GpuSpec *gpu;      /* the card, when it is known; static. The same on all ranks */
 } PlanTarget;
 
 typedef struct {
     PlanTarget target;
     GptDims dims;
-    GptShape shape; /* micro_batch, head_chunk, recompute as chosen */
+    GptShape shape;     /* micro_batch, head_chunk, recompute as chosen */
+    bool offload;       /* as chosen: AdamW's state lives in host memory */
+    int32_t zero_stage; /* as chosen: what ranks share: 0 nothing, 1 AdamW's state, 2 gradients */
     int64_t step_sequences, rank_sequences,
         n_micro_steps; /* rank_sequences = micro_batch * n_micro_steps */
     int64_t bucket_elements, pad_elements;
-    bool needs_wire;  /* gradients travel in bfloat16 */
-    int32_t n_owners; /* ranks that share the AdamW state: world, or 1 under zero_stage 0 */
-    int64_t fitting_micro_batch;  /* when total_bytes is past the limit: the largest that fits; 0:
-                                     none */
-    size_t optimizer_bytes;       /* AdamW state on one rank */
+    int64_t n_elements;     /* of the flat vectors, padding included */
+    bool needs_wire;        /* gradients travel in bfloat16 */
+    int32_t n_owners;       /* ranks that share the AdamW state: world, or 1 under zero_stage 0 */
+    size_t optimizer_bytes; /* AdamW state on one rank */
     size_t optimizer_whole_bytes; /* and of all its owners together */
     size_t total_bytes;           /* one allocation: the arena's peak */
     size_t host_bytes;            /* another, of host memory, beside a GPU; 0 on the CPU */
     Arena regions;                /* the measured arena: names, shapes, bytes */
+    char fix[160]; /* when total_bytes is past the limit: the smallest changes that would fit */
 } Plan;
 
 /* Where the memory of a run ends up. plan_carve fills it; members are laid out in this order. */
@@ -68,12 +74,14 @@ int64_t plan_vocab_size(const Config *cfg, int64_t data_vocab_size);
  */
 Err plan_dtype(const Config *cfg, DeviceKind device, DType *dtype);
 
-/* Choose and measure. ERR_USAGE: rank counts or batches that do not divide. A plan past the limit
- * is still OK here, so that it can be printed: plan_check refuses it. */
+/* Choose and measure: of all plans within the limit the one whose step is estimated to take least
+ * (estimate.h), or the smallest when none fits; keys that are not `auto` are kept. ERR_USAGE: rank
+ * counts or batches that do not divide. A plan past the limit is still OK here, so that it can be
+ * printed: plan_check refuses it. */
 Err plan_build(Plan *plan, const Config *cfg, const PlanTarget *target);
 
-/* ERR_USAGE when total_bytes exceeds the limit: names the three largest regions, and the
- * largest micro_batch that would fit. */
+/* ERR_USAGE when total_bytes exceeds the limit: names the three largest regions, and the smallest
+ * change that would fit. */
 Err plan_check(const Plan *plan);
 
 /* Lay out everything a rank holds: the one sequence of x_layout calls, for measuring and for
