@@ -38,6 +38,7 @@ typedef struct {
     char host[64];
     int64_t max_count;     /* most elements of one MPI transfer: INT_MAX; tests make it small */
     double init_timeout_s; /* longest start of a data plane: 120; set it before comm_bind */
+    bool will_exchange;    /* comm_all_to_all will be used; set it before comm_bind */
     double *gathered;      /* (world, COMM_MAX_SCALARS), of comm_sum_f64; NULL in a world of one */
     void *impl;            /* state of the control plane */
     void *data_impl;       /* state of the data plane; NULL where there is none */
@@ -53,7 +54,8 @@ bool comm_built(CommKind kind);
 /* Start the data plane for this device. A world of one needs none: COMM_SINGLE, unless NCCL is
  * asked for by name, which also moves to itself. Else `kind`, the same on all ranks. NCCL is tried
  * out with one collective of each kind, whose results are looked at; so what it allocates is there
- * afterwards. ERR_SYSTEM (also: not ready after init_timeout_s, ranks with different versions of
+ * afterwards. (All-to-all only with will_exchange: connecting every pair of GPUs can take gigabytes
+ * on each.) ERR_SYSTEM (also: not ready after init_timeout_s, ranks with different versions of
  * NCCL, two ranks on one GPU), ERR_USAGE (what was not built, or cannot work), the same on all
  * ranks. Collective. */
 Err comm_bind(Comm *comm, Device *dev, CommKind kind);

@@ -358,43 +358,63 @@ static float warm_up_value(int32_t rank, int64_t i)
     return (float)((i + rank) % 7);
 }
 
-static Err check_warm_up(const Comm *comm, const float *value, int64_t n)
+/* After the sums, and the sums of these. */
+static float warmed_up_value(const Comm *comm, int64_t i)
 {
-    for (int64_t i = 0; i < n; i++) {
-        float wanted = 0;
-        for (int32_t r = 0; r < comm->world; r++)
-            wanted += warm_up_value(r, i);
-        wanted *= (float)comm->world;
-        if (value[i] != wanted)
-            FAIL(ERR_SYSTEM,
-                 "NCCL gives wrong sums (element %lld: %g, wanted %g): the way between the GPUs "
-                 "is broken; NCCL_P2P_DISABLE=1 may go round it",
-                 (long long)i, (double)value[i], (double)wanted);
-    }
+    float sum = 0;
+    for (int32_t r = 0; r < comm->world; r++)
+        sum += warm_up_value(r, i);
+    return sum * (float)comm->world;
+}
+
+static Err check_value(const Comm *comm, float value, int64_t i)
+{
+    float wanted = warmed_up_value(comm, i);
+    if (value != wanted)
+        FAIL(ERR_SYSTEM,
+             "NCCL gives wrong sums (element %lld: %g, wanted %g): the way between the GPUs "
+             "is broken; NCCL_P2P_DISABLE=1 may go round it",
+             (long long)i, (double)value, (double)wanted);
+    return OK;
+}
+
+/* value (n), and what was exchanged (n): the own slice, from each rank. */
+static Err check_warm_up(const Comm *comm, const float *value, const float *exchanged, int64_t n)
+{
+    int64_t slice = n / comm->world;
+    for (int64_t i = 0; i < n; i++)
+        TRY(check_value(comm, value[i], i));
+    for (int64_t i = 0; i < n && comm->will_exchange; i++)
+        TRY(check_value(comm, exchanged[i], comm->rank * slice + i % slice));
     return OK;
 }
 
 /* The whole sum, its sums, and these everywhere: each element becomes world times its sum. */
-static Err move_all_ways(Comm *comm, Device *dev, Tensor buf)
+static Err move_all_ways(Comm *comm, Device *dev, Tensor buf, Tensor exchanged)
 {
     TRY(nccl_all_reduce_sum(comm, dev, buf));
     TRY(nccl_reduce_scatter_sum(comm, dev, buf));
     TRY(nccl_all_gather(comm, dev, buf));
+    if (comm->will_exchange)
+        TRY(nccl_all_to_all(comm, dev, exchanged, buf));
     return nccl_wait(comm, dev);
 }
 
-static Err try_out(Comm *comm, Device *dev, float *host, Tensor buf)
+/* host and both (2n): n elements and room for as many that are exchanged. */
+static Err try_out(Comm *comm, Device *dev, float *host, Tensor both)
 {
     NcclWorld *w = world_of(comm);
-    int64_t n = tensor_count(buf);
+    int64_t n = tensor_count(both) / 2;
+    Tensor buf = tensor_range(both, 0, n), exchanged = tensor_range(both, n, n);
     for (int64_t i = 0; i < n; i++)
         host[i] = warm_up_value(comm->rank, i);
     device_upload(dev, buf, host);
-    TRY(move_all_ways(comm, dev, buf));
+    device_zero(dev, exchanged);
+    TRY(move_all_ways(comm, dev, buf, exchanged));
     TRY(wait_for_compute(w, dev, w->call_timeout_s)); /* a download might wait without limit */
-    device_download(dev, host, buf);
+    device_download(dev, host, both);
     TRY(device_sync(dev));
-    return check_warm_up(comm, host, n);
+    return check_warm_up(comm, host, host + n, n);
 }
 
 /* NCCL connects and allocates when a collective is first used: here, not in the first step. */
@@ -403,14 +423,15 @@ static Err warm_up(Comm *comm, Device *dev)
     int64_t n = WARM_UP_ELEMENTS / comm->world * comm->world;
     if (n == 0)
         n = comm->world;
+    size_t n_bytes = 2 * (size_t)n * sizeof(float);
     void *memory = NULL;
-    float *host = malloc((size_t)n * sizeof *host);
+    float *host = malloc(n_bytes);
     Err err = host ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the first collectives");
     if (!err)
-        err = device_alloc(dev, (size_t)n * sizeof *host, &memory);
+        err = device_alloc(dev, n_bytes, &memory);
     err = comm_agree(comm, err);
     if (!err)
-        err = comm_agree(comm, try_out(comm, dev, host, tensor_1d(memory, DTYPE_F32, n)));
+        err = comm_agree(comm, try_out(comm, dev, host, tensor_1d(memory, DTYPE_F32, 2 * n)));
     device_free(dev, memory);
     free(host);
     return err;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "launch/bind.h"
+#include "optim/reducer.h"
 
 enum { HOST_BYTES = sizeof((Comm *)0)->host };
 
@@ -215,5 +216,6 @@ Err machine_open(const Config *cfg, Comm *comm, Device *dev)
     else
         TRY(open_cpu(comm, dev, &args));
     comm->init_timeout_s = cfg->fault.init_timeout;
+    comm->will_exchange = reducer_needs_wire(&cfg->system, comm->world);
     return comm_bind(comm, dev, choose_comm(cfg, comm, args.kind));
 }

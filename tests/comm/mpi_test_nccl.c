@@ -135,6 +135,21 @@ static void test_wrong_sums_are_seen_at_the_start(void **state)
     check_works(t);
 }
 
+/* What the start does not try, it does not see: all-to-all is tried where it will be used. */
+static void test_wrong_exchanges_are_seen_at_the_start(void **state)
+{
+    MpiTest *t = *state;
+    if (t->comm.world == 1)
+        skip();
+    setenv("GPT_FAKE_NCCL_WRONG_SEND", "1", 1);
+    check_works(t);
+    t->comm.will_exchange = true;
+    check_refused(t, t->comm.local_rank, ERR_SYSTEM, "NCCL gives wrong sums (element ");
+    unsetenv("GPT_FAKE_NCCL_WRONG_SEND");
+    check_works(t);
+    t->comm.will_exchange = false;
+}
+
 /* ---- an asynchronous error --------------------------------------------------------------- */
 
 static void check_gone(Err err)
@@ -238,6 +253,7 @@ int main(void)
         FAKE_TEST(test_a_start_without_end_ends),
         FAKE_TEST(test_a_dead_peer_in_the_first_collectives),
         FAKE_TEST(test_wrong_sums_are_seen_at_the_start),
+        FAKE_TEST(test_wrong_exchanges_are_seen_at_the_start),
         FAKE_TEST(test_an_asynchronous_error_ends_the_wait),
         FAKE_TEST(test_leaving_does_not_wait_for_a_dead_peer),
     };

@@ -13,6 +13,7 @@
  *     GPT_FAKE_NCCL_FAIL_AT=N       the N-th collective of a communicator (from 1) never ends, and
  *                                   ncclRemoteError comes up
  *     GPT_FAKE_NCCL_WRONG_AT=N      the N-th collective gives a wrong first element
+ *     GPT_FAKE_NCCL_WRONG_SEND=1    what is received in a group has a wrong first element
  *
  * MPI is called without waiting, from within fake_streams_progress; fake_nccl_mpi.c sees to it that
  * streams go on while the program waits in MPI. */
@@ -632,6 +633,8 @@ static bool test_group(Group *g)
         if (n_bytes != g->transfer[i].n_bytes)
             die("a message is shorter than its receiver");
         memcpy(g->transfer[i].memory, g->transfer[i].copy, (size_t)n_bytes);
+        if (env_number("GPT_FAKE_NCCL_WRONG_SEND"))
+            *(char *)g->transfer[i].memory ^= 1;
     }
     return true;
 }

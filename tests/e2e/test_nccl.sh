@@ -54,6 +54,7 @@ refused() {
 
 refused 'NCCL did not start .*: ncclCommInitRankConfig: not done after 1 s' GPT_FAKE_NCCL_INIT=never -- --init_timeout=1s
 refused 'NCCL gives wrong sums' GPT_FAKE_NCCL_WRONG_AT=1 --
+refused '.*NCCL gives wrong sums' GPT_FAKE_NCCL_WRONG_SEND=1 -- --comm_dtype=bfloat16
 # In a step, and in the evaluation after two of them; also where a copy to the host waits without looking at NCCL.
 for at in 6 15; do
     refused 'NCCL: remote process exited' GPT_FAKE_NCCL_FAIL_AT=$at --
