@@ -34,6 +34,11 @@ static Flag *find_flag(Flag *flag, int32_t n_flags, const char *word, const char
     return NULL;
 }
 
+static bool value_is_optional(const Flag *flag)
+{
+    return flag->value && flag->value[0] == '[';
+}
+
 Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, int32_t *n_rest)
 {
     *n_rest = 0;
@@ -48,10 +53,11 @@ Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, i
             FAIL(ERR_USAGE, "--%s was given twice", hit->name);
         if (!hit->value && value)
             FAIL(ERR_USAGE, "--%s takes no value", hit->name);
+        bool needs_value = hit->value && !value && !value_is_optional(hit);
         bool next_is_value = i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0;
-        if (hit->value && !value && next_is_value)
+        if (needs_value && next_is_value)
             value = argv[++i];
-        if (hit->value && !value)
+        if (needs_value && !value)
             FAIL(ERR_USAGE, "--%s needs a value: --%s=%s", hit->name, hit->name, hit->value);
         hit->text = value ? value : "";
     }
@@ -101,7 +107,8 @@ Err args_number(const Flag *flag, double low, double high, double *value)
 void args_help(const Flag *flag, int32_t n_flags, FILE *out)
 {
     for (int32_t i = 0; i < n_flags; i++) {
-        int used = fprintf(out, "  --%s%s%s", flag[i].name, flag[i].value ? "=" : "",
+        bool has_sign = flag[i].value && !value_is_optional(&flag[i]);
+        int used = fprintf(out, "  --%s%s%s", flag[i].name, has_sign ? "=" : "",
                            flag[i].value ? flag[i].value : "");
         fprintf(out, "%*s%s\n", used < HELP_COLUMN ? HELP_COLUMN - used : 1, "", flag[i].help);
     }

@@ -16,7 +16,8 @@ extern "C" {
 
 typedef struct {
     const char *name;  /* "world", without dashes; _ and - are the same */
-    const char *value; /* what the help calls its value, "N"; NULL: a switch without one */
+    const char *value; /* what the help calls its value, "N"; NULL: a switch without one; "[=json]":
+                        * one that may be left out, and only follows a '=' */
     const char *help;
     const char *text; /* out: the value as given ("" for a switch); NULL: not given */
 } Flag;

@@ -13,14 +13,17 @@
 #include "launch/machine.h"
 #include "launch/report.h"
 #include "launch/signals.h"
-#include "plan/plan.h"
+#include "plan/estimate.h"
 #include "train/trainer.h"
 
-enum { FLAG_PLAN, FLAG_WORLD, FLAG_PRINT_CONFIG, FLAG_HELP, FLAG_VERSION, N_FLAGS };
+enum { FLAG_PLAN, FLAG_WORLD, FLAG_GPU, FLAG_PRINT_CONFIG, FLAG_HELP, FLAG_VERSION, N_FLAGS };
 
 static const Flag FLAGS[N_FLAGS] = {
-    [FLAG_PLAN] = {"plan", NULL, "print the memory plan and end; needs no GPU and no MPI", NULL},
+    [FLAG_PLAN] = {"plan", "[=json]", "print the memory plan and end; needs no GPU and no MPI",
+                   NULL},
     [FLAG_WORLD] = {"world", "N", "with --plan: for N ranks (default 1)", NULL},
+    [FLAG_GPU] = {"gpu", "CARD",
+                  "with --plan: rtx3060 rtx4090 a100 h100 h200: its memory and speed", NULL},
     [FLAG_PRINT_CONFIG] = {"print-config", NULL, "print every setting as it stands and end", NULL},
     [FLAG_HELP] = {"help", NULL, "this text", NULL},
     [FLAG_VERSION] = {"version", NULL, "versions of what it is built with", NULL},
@@ -29,7 +32,10 @@ static const Flag FLAGS[N_FLAGS] = {
 typedef struct {
     Flag flag[N_FLAGS];
     Config cfg;
-    int64_t world; /* of --plan */
+    /* of --plan */
+    int64_t world;
+    const GpuSpec *gpu; /* NULL: not given */
+    bool as_json;
 } Options;
 
 /* ---- the command line -------------------------------------------------------------------- */
@@ -56,15 +62,33 @@ static bool asked(const Options *o, int32_t flag)
     return o->flag[flag].text != NULL;
 }
 
+static Err parse_plan_flags(Options *o)
+{
+    const char *form = o->flag[FLAG_PLAN].text, *card = o->flag[FLAG_GPU].text;
+    TRY(args_integer(&o->flag[FLAG_WORLD], 1, 1 << 20, &o->world));
+    if (asked(o, FLAG_WORLD) && !asked(o, FLAG_PLAN))
+        FAIL(ERR_USAGE, "--world is for --plan; a run gets its ranks from mpirun -np N");
+    if (asked(o, FLAG_GPU) && !asked(o, FLAG_PLAN))
+        FAIL(ERR_USAGE, "--gpu is for --plan; a run uses the GPU that is there");
+    if (form && form[0] && strcmp(form, "json") != 0)
+        FAIL(ERR_USAGE, "--plan=%s: use --plan for a table or --plan=json", form);
+    o->as_json = form && form[0];
+    o->gpu = card ? gpu_spec_find(card) : NULL;
+    if (card && !o->gpu)
+        FAIL(ERR_USAGE, "--gpu=%s is not known; use one of %s, or memory_limit", card,
+             gpu_spec_names());
+    if (card && o->cfg.system.device == CONFIG_DEVICE_CPU)
+        FAIL(ERR_USAGE, "--gpu=%s with device = cpu: use device = auto or cuda", card);
+    return OK;
+}
+
 static Err load_config(Options *o, char **word, int32_t n_words)
 {
     const char *path = NULL;
     int32_t n_overrides = 0;
-    TRY(args_integer(&o->flag[FLAG_WORLD], 1, 1 << 20, &o->world));
-    if (asked(o, FLAG_WORLD) && !asked(o, FLAG_PLAN))
-        FAIL(ERR_USAGE, "--world is for --plan; a run gets its ranks from mpirun -np N");
     TRY(split_words(word, n_words, &path, &n_overrides));
-    return config_load(&o->cfg, path, n_overrides, word);
+    TRY(config_load(&o->cfg, path, n_overrides, word));
+    return parse_plan_flags(o);
 }
 
 static Err options_parse(Options *o, int argc, char **argv)
@@ -105,55 +129,81 @@ static int64_t vocab_for_plan(const Config *cfg)
     Err err = dataset_open(&data, cfg);
     int64_t known = err ? CONFIG_AUTO : data.vocab_size;
     if (err && cfg->model.vocab_size == CONFIG_AUTO)
-        printf("(dataset %s is not here: planned for GPT-2's vocabulary)\n", cfg->data.dataset);
+        fprintf(stderr, "(dataset %s is not here: planned for GPT-2's vocabulary)\n",
+                cfg->data.dataset);
     err_free(err);
     dataset_close(&data);
     return plan_vocab_size(cfg, known);
+}
+
+/* Bytes a rank may use: memory_limit, else what the named card has; 0: not known. */
+static size_t planned_limit(const Options *o, DeviceKind device)
+{
+    int64_t limit = o->cfg.memory.memory_limit;
+    if (limit != CONFIG_AUTO)
+        return (size_t)limit;
+    if (device == DEVICE_CPU || !o->gpu)
+        return 0;
+    return o->gpu->memory_bytes - gpu_reserve_bytes((int32_t)o->world);
 }
 
 static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_size)
 {
     const Config *cfg = &o->cfg;
     int32_t share = bind_n_cpus() / (int32_t)o->world;
-    int64_t limit = cfg->memory.memory_limit;
     PlanTarget target = {.device = device,
                          .world = (int32_t)o->world,
                          .n_threads = share > 0 ? share : 1,
                          .vocab_size = vocab_size,
-                         .limit_bytes = limit == CONFIG_AUTO ? 0 : (size_t)limit};
+                         .limit_bytes = planned_limit(o, device),
+                         .gpu = device == DEVICE_CUDA ? o->gpu : NULL};
     TRY(plan_dtype(cfg, device, &target.dtype));
     Plan *plan = malloc(sizeof *plan);
     if (!plan)
         FAIL(ERR_SYSTEM, "out of memory for the plan");
     Err err = plan_build(plan, cfg, &target);
-    if (!err) {
+    if (!err && o->as_json)
+        err = plan_print_json(plan, stdout);
+    else if (!err)
         plan_print(plan, stdout);
+    if (!err)
         err = plan_check(plan);
-    }
     free(plan);
     return err;
 }
 
 /* With device = auto both tables; the answer is no only when neither fits. */
-static Err print_plans(const Options *o)
+static Err print_both_plans(const Options *o, int64_t vocab_size)
 {
-    int64_t vocab_size = vocab_for_plan(&o->cfg);
-    int32_t device = o->cfg.system.device;
-    if (device != CONFIG_DEVICE_AUTO)
-        return print_plan_for(o, device == CONFIG_DEVICE_CPU ? DEVICE_CPU : DEVICE_CUDA,
-                              vocab_size);
+    FILE *remarks = o->as_json ? stderr : stdout;
     Err on_cpu = print_plan_for(o, DEVICE_CPU, vocab_size);
     if (on_cpu)
-        printf("%s\n", err_message(on_cpu));
-    printf("\n");
+        fprintf(remarks, "%s\n", err_message(on_cpu));
+    printf(o->as_json ? ",\n" : "\n");
     Err on_cuda = print_plan_for(o, DEVICE_CUDA, vocab_size);
     if (on_cuda && !on_cpu)
-        printf("%s\n", err_message(on_cuda));
+        fprintf(remarks, "%s\n", err_message(on_cuda));
     if (on_cuda && on_cpu)
         return err_first(on_cuda, on_cpu);
     err_free(on_cpu);
     err_free(on_cuda);
     return OK;
+}
+
+/* JSON is an array of one plan or two. A named card is what is asked about. */
+static Err print_plans(const Options *o)
+{
+    int64_t vocab_size = vocab_for_plan(&o->cfg);
+    int32_t device = o->gpu ? CONFIG_DEVICE_CUDA : o->cfg.system.device;
+    if (o->as_json)
+        printf("[");
+    Err err =
+        device == CONFIG_DEVICE_AUTO
+            ? print_both_plans(o, vocab_size)
+            : print_plan_for(o, device == CONFIG_DEVICE_CPU ? DEVICE_CPU : DEVICE_CUDA, vocab_size);
+    if (o->as_json)
+        printf("]\n");
+    return err;
 }
 
 static bool is_question(const Options *o)

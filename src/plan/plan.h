@@ -90,9 +90,11 @@ void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory);
 /* The host memory beside a GPU, after plan_carve, from an arena of its own; nothing on the CPU. */
 void plan_carve_host(const Plan *plan, Arena *arena, PlanMemory *memory);
 
-/* The table users read: what was chosen, every region with shape and bytes by group, subtotals,
- * total, limit. */
+/* The table users read: what was chosen and what it costs, every region with shape and bytes by
+ * group, subtotals, total, limit. */
 void plan_print(const Plan *plan, FILE *out);
+/* The same for programs: one JSON object; names and units in plan_json.c. ERR_SYSTEM. */
+Err plan_print_json(const Plan *plan, FILE *out);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
-/* The plan for people: the table, and the message when it does not fit. */
-#include "plan/plan.h"
+/* The plan for people. */
+#include "plan/estimate.h"
 
 #include <inttypes.h>
 
@@ -35,7 +35,7 @@ static void print_group(const Arena *arena, RegionGroup group, FILE *out)
             print_region(&arena->region[i], out);
 }
 
-static void print_choices(const Plan *plan, FILE *out)
+static void print_run(const Plan *plan, FILE *out)
 {
     const GptShape *shape = &plan->shape;
     const PlanTarget *target = &plan->target;
@@ -48,17 +48,54 @@ static void print_choices(const Plan *plan, FILE *out)
     fprintf(out, "  tokens per step       %s = %" PRId64 " sequences x %" PRId64 "\n",
             human_count(plan->step_sequences * shape->n_tokens).text, plan->step_sequences,
             shape->n_tokens);
-    fprintf(out, "  each rank             micro_batch %" PRId64 " x %" PRId64 " micro-steps\n",
+}
+
+static void print_choices(const Plan *plan, FILE *out)
+{
+    static const char *const stages[] = {"ranks share nothing", "ranks share AdamW's state",
+                                         "ranks share AdamW's state and gradients"};
+    const GptShape *shape = &plan->shape;
+    fprintf(out, "  micro_batch           %" PRId64 " x %" PRId64 " micro-steps on each rank\n",
             shape->micro_batch, plan->n_micro_steps);
     fprintf(out, "  head_chunk            %" PRId64 " rows of logits at once\n", shape->head_chunk);
     fprintf(out, "  recompute             %s\n", recompute_text(&shape->recompute).text);
-    fprintf(out, "  AdamW state           %s per rank, 1/%d of %s\n",
+    if (plan->target.world > 1)
+        fprintf(out, "  zero_stage            %d: %s\n", plan->zero_stage,
+                stages[plan->zero_stage]);
+    fprintf(out, "  AdamW state           %s per rank, 1/%d of %s%s\n",
             human_bytes(plan->optimizer_bytes).text, plan->n_owners,
-            human_bytes(plan->optimizer_whole_bytes).text);
+            human_bytes(plan->optimizer_whole_bytes).text,
+            plan->offload ? ", in host memory (offload = optimizer)" : "");
+}
+
+/* Why these: what each costs. Only what takes part of the step worth naming. */
+static void print_cost(const char *name, double seconds, double step, FILE *out)
+{
+    if (seconds >= 0.0005 * step)
+        fprintf(out, ", %s %.1f %%", name, 100 * seconds / step);
+}
+
+static void print_estimate(const Plan *plan, FILE *out)
+{
+    PlanEstimate e = plan_estimate(plan, plan->target.gpu);
+    if (!plan->target.gpu)
+        return;
+    fprintf(out, "  estimate              %.4g s a step, %s tokens/s on %d x %s:\n", e.step,
+            human_count((int64_t)e.tokens_per_s).text, plan->target.world,
+            plan->target.gpu->product);
+    fprintf(out, "                        forward and backward %.1f %%",
+            100 * e.forward_backward / e.step);
+    print_cost("recompute", e.recompute, e.step, out);
+    print_cost("accumulation", e.accumulate, e.step, out);
+    print_cost("AdamW", e.optimizer, e.step, out);
+    print_cost("offload", e.offload, e.step, out);
+    print_cost("reduction", e.reduce, e.step, out);
+    fprintf(out, "\n  extra FLOP            %.1f %%\n", 100 * e.extra_flop);
 }
 
 static void print_totals(const Plan *plan, FILE *out)
 {
+    const PlanTarget *target = &plan->target;
     size_t sum = 0;
     for (int32_t i = 0; i < plan->regions.n_regions; i++)
         sum += plan->regions.region[i].bytes;
@@ -66,15 +103,20 @@ static void print_totals(const Plan *plan, FILE *out)
         print_sum("less what shares memory because it is never live together",
                   sum - plan->total_bytes, out);
     print_sum("total per rank", plan->total_bytes, out);
+    if (target->limit_bytes > 0)
+        print_sum("limit per rank", target->limit_bytes, out);
     if (plan->host_bytes > 0)
-        print_sum("and of host memory", plan->host_bytes, out);
-    if (plan->target.limit_bytes > 0)
-        print_sum("limit per rank", plan->target.limit_bytes, out);
+        print_sum("and of host memory per rank", plan->host_bytes, out);
+    if (target->device == DEVICE_CUDA)
+        print_sum("reserve beside the plan: CUDA context, cuBLASLt, NCCL (about)",
+                  gpu_reserve_bytes(target->world), out);
 }
 
 void plan_print(const Plan *plan, FILE *out)
 {
+    print_run(plan, out);
     print_choices(plan, out);
+    print_estimate(plan, out);
     for (int32_t group = 0; group < N_REGION_GROUPS; group++)
         print_group(&plan->regions, (RegionGroup)group, out);
     print_totals(plan, out);

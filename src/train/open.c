@@ -4,9 +4,11 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/human.h"
+#include "plan/estimate.h"
 #include "train/trainer.h"
 #include "train/tune.h"
 
@@ -56,6 +58,16 @@ static int64_t own_limit(const Trainer *t, const DeviceInfo *info)
     return bytes > 1 ? bytes : 1;
 }
 
+/* Rank 0's card stands for all; NULL: not one of the table. */
+static Err agree_on_gpu(Trainer *t, const DeviceInfo *info, const GpuSpec **gpu)
+{
+    char name[sizeof info->name];
+    memcpy(name, info->name, sizeof name);
+    TRY(comm_broadcast_bytes(t->comm, name, sizeof name, 0));
+    *gpu = t->dev->kind == DEVICE_CUDA ? gpu_spec_find(name) : NULL;
+    return OK;
+}
+
 /* The least memory, the most threads and the dtype of the least able of all ranks, so that all plan
  * alike: ranks with different micro-batches would not meet in the evaluation. */
 static Err make_target(Trainer *t, const DeviceInfo *info, int64_t vocab_size, PlanTarget *target)
@@ -68,7 +80,7 @@ static Err make_target(Trainer *t, const DeviceInfo *info, int64_t vocab_size, P
                            .n_threads = (int32_t)most[1],
                            .vocab_size = vocab_size,
                            .limit_bytes = (size_t)-most[0]};
-    return OK;
+    return agree_on_gpu(t, info, &target->gpu);
 }
 
 static Err make_plan(Trainer *t, PlanTarget target)

@@ -81,7 +81,6 @@ refuse_setting 64 'memory_limit = lots is not an amount' --memory_limit=lots
 refuse_setting 64 'n_embd = 96 is not divisible by n_head = 7; use n_head = ' --n_head=7
 refuse_setting 64 'warmup_iters = 60 is above lr_decay_iters = 50; lower' --warmup_iters=60
 refuse_setting 64 'min_lr = 0.1 is above learning_rate' --min_lr=0.1
-refuse_setting 64 'recompute = block is not built yet; use recompute = auto' --recompute=block
 refuse_setting 64 'offload = optimizer is not built yet; use offload = auto' --offload=optimizer
 refuse_setting 64 'step_timeout = .* is not built yet; use step_timeout = auto' --step_timeout=10s
 refuse_setting 64 'comm = nccl with device = cpu.*use comm = auto' --comm=nccl --device=cpu
@@ -89,7 +88,10 @@ refuse_setting 64 'n_layer has no value' --n_layer=
 refuse_setting 64 '--n_layer.*is not a setting; write --key=value' --n_layer
 refuse 64 'two config files, a.ini and b.ini: give one' a.ini b.ini
 refuse_setting 64 '--world is for --plan; .* mpirun -np' --world=4
-refuse_setting 64 '--plan takes no value' --plan=yes
+refuse_setting 64 '--plan=yes: use --plan for a table or --plan=json' --plan=yes
+refuse_setting 64 '--gpu is for --plan' --gpu=a100
+refuse_setting 64 '--gpu=gtx970 is not known; use one of rtx3060' --plan --gpu=gtx970
+refuse_setting 64 '--gpu=a100 with device = cpu' --plan --gpu=a100 --device=cpu
 refuse_setting 64 'n_layer is in section model, not optim' --optim.n_layer=2
 refuse 66 'missing.ini: .*No such file' missing.ini
 refuse_setting 66 'data: .*[Ii]s a directory' data
