@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "tests/cuda_on_cpu/sanitizers.h"
@@ -368,9 +369,27 @@ void make_stacks()
             fail("no memory");
 }
 
+/* More than 48 KiB, declared and asked for together, must be allowed first; allow_shared does that
+ * where what is asked for is as much alone. */
+void check_shared_bytes(size_t n_bytes)
+{
+    const size_t usual = 48 << 10, asked = E->grid.shape.shared_bytes;
+    int most = 0;
+    for (const SharedBlock &block : E->shared)
+        n_bytes += (block.n_bytes + 15) / 16 * 16;
+    if (n_bytes <= usual)
+        return;
+    if (asked > usual)
+        (void)cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
+    if (n_bytes > std::max(usual, (size_t)most))
+        fail("%zu bytes of shared memory, %zu of them asked for: more than %zu", n_bytes, asked,
+             std::max(usual, (size_t)most));
+}
+
 char *new_shared(const void *key, size_t n_bytes)
 {
     void *memory = nullptr;
+    check_shared_bytes(n_bytes);
 #if EMU_TSAN
     memory = E->slab + E->slab_used;
     E->slab_used += (n_bytes + 127) / 128 * 128;

@@ -80,6 +80,13 @@ static __global__ void dynamic_shared_not_asked_for(float *out, const float *)
     out[0] = bytes[0];
 }
 
+static __global__ void shared_beyond_48_kib(float *out, const float *)
+{
+    SHARED_ARRAY(float, values, 12 * 1024);
+    DYN_SHARED(float, bytes);
+    out[index_here()] = values[threadIdx.x] + bytes[0];
+}
+
 static __global__ void write_far_outside(float *out, const float *)
 {
     out[1 << 14] = 1;
@@ -140,6 +147,7 @@ static Kernel *const KERNELS[] = {
     copy_not_aligned,
     ldmatrix_of_global_memory,
     dynamic_shared_not_asked_for,
+    shared_beyond_48_kib,
     write_far_outside,
     shared_not_written,
     barrier_missing,
@@ -150,7 +158,8 @@ static Kernel *const KERNELS[] = {
 
 void emulator_launch(EmulatorKernel kernel, float *out, const float *in, cudaStream_t stream)
 {
-    LAUNCH(KERNELS[kernel], KERNEL_BLOCKS, KERNEL_THREADS, 0, stream, out, in);
+    const size_t shared_bytes = kernel == SHARED_BEYOND_48_KIB ? 16 : 0;
+    LAUNCH(KERNELS[kernel], KERNEL_BLOCKS, KERNEL_THREADS, shared_bytes, stream, out, in);
 }
 
 static __global__ void nothing(int)

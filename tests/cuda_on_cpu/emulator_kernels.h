@@ -22,6 +22,7 @@ typedef enum {
     COPY_NOT_ALIGNED,
     LDMATRIX_OF_GLOBAL_MEMORY,
     DYNAMIC_SHARED_NOT_ASKED_FOR,
+    SHARED_BEYOND_48_KIB,
     WRITE_FAR_OUTSIDE,
     N_FATAL,
     /* give wrong values: out (KERNEL_FLOATS) */

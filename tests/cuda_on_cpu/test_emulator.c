@@ -106,6 +106,7 @@ static void mistakes_are_reported_in_every_order(void **state)
         [COPY_NOT_ALIGNED] = "not 16-byte aligned",
         [LDMATRIX_OF_GLOBAL_MEMORY] = "not in shared memory",
         [DYNAMIC_SHARED_NOT_ASKED_FOR] = "asked for no bytes",
+        [SHARED_BEYOND_48_KIB] = "49168 bytes of shared memory, 16 of them asked for",
         [WRITE_FAR_OUTSIDE] = "",
     };
     char said[4096];
