@@ -99,6 +99,7 @@ Err device_info(Device *dev, DeviceInfo *info)
 
 Err device_alloc(Device *dev, size_t n_bytes, void **memory)
 {
+    dev->n_allocations++;
     return dev->ops->alloc(dev, n_bytes, memory);
 }
 
@@ -108,8 +109,14 @@ void device_free(Device *dev, void *memory)
         dev->ops->free(dev, memory);
 }
 
+void device_other_users(Device *dev, char *text, size_t n_bytes)
+{
+    dev->ops->other_users(dev, text, n_bytes);
+}
+
 Err device_alloc_host(Device *dev, size_t n_bytes, void **memory)
 {
+    dev->n_allocations++;
     return dev->ops->alloc_host(dev, n_bytes, memory);
 }
 

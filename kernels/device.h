@@ -25,8 +25,9 @@ typedef struct {
     Err err;           /* sticky; owned */
     int32_t n_threads; /* CPU: OpenMP threads of every op */
     int32_t n_sharers; /* ranks that share its memory, this one included; 1 unless set after open */
-    Tensor workspace;  /* bytes for op-internal scratch; borrowed from the plan's arena */
-    void *impl;        /* backend state; NULL on the CPU */
+    int64_t n_allocations; /* calls of device_alloc and device_alloc_host since open */
+    Tensor workspace;      /* bytes for op-internal scratch; borrowed from the plan's arena */
+    void *impl;            /* backend state; NULL on the CPU */
 } Device;
 
 typedef struct {
@@ -63,6 +64,9 @@ void device_print_versions(FILE *out);
 /* Memory of the device, 256-byte aligned. ERR_SYSTEM with the numbers when there is not enough. */
 Err device_alloc(Device *dev, size_t n_bytes, void **memory);
 void device_free(Device *dev, void *memory);
+/* text = the other processes with memory on this device and how much, as far as they are known:
+ * "pid 4242 holds 9.1 GiB"; "" when none is. For a message. */
+void device_other_users(Device *dev, char *text, size_t n_bytes);
 
 /* Host memory that copies to and from the device move fastest (pinned on CUDA), 256-byte aligned.
  */

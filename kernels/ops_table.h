@@ -25,6 +25,7 @@ struct DeviceOps {
     /* ---- memory ---- */
     Err (*alloc)(Device *dev, size_t n_bytes, void **memory);
     void (*free)(Device *dev, void *memory);
+    void (*other_users)(Device *dev, char *text, size_t n_bytes);
     Err (*alloc_host)(Device *dev, size_t n_bytes, void **memory);
     void (*free_host)(Device *dev, void *memory);
     void (*zero)(Device *dev, Tensor t);

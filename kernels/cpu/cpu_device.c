@@ -113,6 +113,14 @@ static Err cpu_tuning_import(Device *dev, const char *text)
     return OK;
 }
 
+/* The memory of a host is shared by far too many to name. */
+static void cpu_other_users(Device *dev, char *text, size_t n_bytes)
+{
+    (void)dev;
+    (void)n_bytes;
+    text[0] = '\0';
+}
+
 /* All threads share the work: one alone does not reach the memory's bandwidth. */
 enum { PART_BYTES = 1 << 16 };
 
@@ -176,6 +184,7 @@ static const DeviceOps CPU_OPS = {
     .sync = cpu_sync,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .other_users = cpu_other_users,
     .alloc_host = cpu_alloc,
     .free_host = cpu_free,
     .zero = cpu_zero,

@@ -11,6 +11,7 @@ set(nccl_source ${CMAKE_SOURCE_DIR}/comm/comm_nccl.c)
 if(NOT cuda STREQUAL "off")
     target_sources(gpt_kernels PRIVATE ${cuda_host_sources})
     target_compile_definitions(gpt_kernels PRIVATE GPT_CUDA)
+    target_link_libraries(gpt_kernels PUBLIC ${CMAKE_DL_LIBS}) # nvml.c
 endif()
 if(NOT nccl STREQUAL "off")
     target_sources(gpt_comm PRIVATE ${nccl_source})

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/nvml.h"
 #include "kernels/cuda/peak.h"
 #include "kernels/cuda/probe.h"
 #include "kernels/ops_table.h"
@@ -245,6 +246,19 @@ static Err cuda_sync(Device *dev)
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
+static void cuda_other_users(Device *dev, char *text, size_t n_bytes)
+{
+    struct cudaDeviceProp prop;
+    char uuid[sizeof((DeviceInfo *)0)->id];
+    text[0] = '\0';
+    if (cudaGetDeviceProperties(&prop, cuda_device(dev)->index) != cudaSuccess) {
+        (void)cudaGetLastError(); /* it is for a message: nothing is missing without it */
+        return;
+    }
+    write_uuid(uuid, sizeof(uuid), &prop.uuid);
+    nvml_others(uuid, text, n_bytes);
+}
+
 static Err cuda_alloc(Device *dev, size_t n_bytes, void **memory)
 {
     const CudaDevice *cuda = cuda_device(dev);
@@ -256,8 +270,10 @@ static Err cuda_alloc(Device *dev, size_t n_bytes, void **memory)
     (void)cudaGetLastError();
     size_t available = 0, total = 0;
     TRY(cuda_err(cudaMemGetInfo(&available, &total), "cudaMemGetInfo"));
-    FAIL(ERR_SYSTEM, "not enough memory on GPU %d (%s): %zu bytes wanted, %zu of %zu free",
-         (int)cuda->index, cuda->name, n_bytes, available, total);
+    char others[256];
+    cuda_other_users(dev, others, sizeof(others));
+    FAIL(ERR_SYSTEM, "not enough memory on GPU %d (%s): %zu bytes wanted, %zu of %zu free%s%s",
+         (int)cuda->index, cuda->name, n_bytes, available, total, others[0] ? "; " : "", others);
 }
 
 static void cuda_free(Device *dev, void *memory)
@@ -317,6 +333,7 @@ static const DeviceOps CUDA_OPS = {
     .sync = cuda_sync,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .other_users = cuda_other_users,
     .alloc_host = cuda_alloc_host,
     .free_host = cuda_free_host,
     .zero = cuda_zero,

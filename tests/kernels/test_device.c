@@ -121,6 +121,21 @@ static void memory_is_aligned(void **state)
     device_close(&dev);
 }
 
+/* What a run looks at to know that it allocates nothing after its start. */
+static void allocations_are_counted(void **state)
+{
+    Device dev;
+    void *memory[2];
+    open_kind(&dev, state);
+    int64_t before = dev.n_allocations;
+    check_no_err(device_alloc(&dev, 1000, &memory[0]));
+    check_no_err(device_alloc_host(&dev, 1000, &memory[1]));
+    device_free(&dev, memory[0]);
+    device_free_host(&dev, memory[1]);
+    assert_int_equal(dev.n_allocations, before + 2);
+    device_close(&dev);
+}
+
 static void too_much_memory_is_refused_with_the_number(void **state)
 {
     Device dev;
@@ -472,6 +487,7 @@ static int run_on(DeviceKind kind)
 {
     struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_is_aligned),
+        cmocka_unit_test(allocations_are_counted),
         cmocka_unit_test(too_much_memory_is_refused_with_the_number),
         cmocka_unit_test(copies_happen_in_the_order_of_their_calls),
         cmocka_unit_test(part_of_a_tensor_is_zeroed_alone),
