@@ -318,15 +318,26 @@ void op_add(Device *dev, Tensor dst, Tensor src)
         dev->ops->add(dev, dst, src);
 }
 
+/* A master is f32, or half of one beside a bf16 parameter; only f32 parameters need none. */
+static void check_master(const AdamwArgs *a, int64_t n)
+{
+    DType dtype = a->param.dtype;
+    bool split = a->master.dtype == DTYPE_U16;
+    ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F16, "parameters in %s",
+           dtype_name(dtype));
+    CHECK_OPTIONAL(a->master, split ? DTYPE_U16 : DTYPE_F32, n);
+    ASSERT(!split || dtype == DTYPE_BF16, "half a master of %s", dtype_name(dtype));
+    ASSERT(tensor_present(a->master) || dtype == DTYPE_F32, "%s without master weights",
+           dtype_name(dtype));
+}
+
 void op_adamw(Device *dev, const AdamwArgs *a)
 {
     int64_t n = tensor_count(a->param);
     if (dev->err || n == 0)
         return;
     CHECK_COUNT(a->param, a->param.dtype, n);
-    CHECK_OPTIONAL(a->master, DTYPE_F32, n);
-    ASSERT(tensor_present(a->master) || a->param.dtype == DTYPE_F32, "%s without master weights",
-           dtype_name(a->param.dtype));
+    check_master(a, n);
     CHECK_COUNT(a->m, DTYPE_F32, n);
     CHECK_COUNT(a->v, DTYPE_F32, n);
     CHECK_COUNT(a->grad, DTYPE_F32, n);

@@ -157,11 +157,13 @@ void op_add(Device *dev, Tensor dst, Tensor src);
 
 /* AdamW with decoupled decay (Loshchilov and Hutter 2019), torch's order of operations. All (n). */
 typedef struct {
-    Tensor param;  /* compute dtype, = rounded master */
-    Tensor master; /* f32, updated; tensor_none() when param is f32 and is its own master */
-    Tensor m, v;   /* f32, updated: exp_avg, exp_avg_sq */
-    Tensor grad;   /* f32 */
-    double grad_scale; /* multiplies grad: the clipping factor */
+    Tensor param; /* compute dtype, = rounded master: bf16 as by f32_split, f16 to nearest even */
+    /* f32, updated; or u16, updated: the low halves of the masters whose high halves are the bf16
+     * param; tensor_none() when param is f32 and is its own master. The same results each way. */
+    Tensor master;
+    Tensor m, v;                                /* f32, updated: exp_avg, exp_avg_sq */
+    Tensor grad;                                /* f32 */
+    double grad_scale;                          /* multiplies grad: the clipping factor */
     double lr, beta1, beta2, eps, weight_decay; /* double, as in torch: 1 - beta2 is exact enough */
     int64_t step; /* 1 for the first update: bias corrections 1 - beta^step */
 } AdamwArgs;

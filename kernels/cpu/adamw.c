@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "kernels/cpu/parallel.h"
 
@@ -26,10 +27,13 @@ static Factors factors_of(const AdamwArgs *a)
     };
 }
 
-static void update(float *p, float *m, float *v, const float *grad, Span span, Factors f)
+/* One copy of it for all kinds of masters: the compiler may fuse differently in another. */
+static __attribute__((noinline)) void update(float *p, float *m, float *v, const float *grad,
+                                             int64_t n, const Factors *factors)
 {
+    const Factors f = *factors;
 #pragma omp simd
-    for (int64_t i = span.begin; i < span.end; i++) {
+    for (int64_t i = 0; i < n; i++) {
         float g = grad[i] * f.grad_scale;
         m[i] = m[i] + f.one_minus_beta1 * (g - m[i]);
         v[i] = v[i] * f.beta2 + f.one_minus_beta2 * g * g;
@@ -38,15 +42,57 @@ static void update(float *p, float *m, float *v, const float *grad, Span span, F
     }
 }
 
+/* ---- where masters are: blocks of at most BLOCK elements, from element `at` --------------- */
+
+enum { BLOCK = 1024 };
+
+/* The float32 masters: in place, or put together in `block`. */
+static float *load_masters(const AdamwArgs *a, int64_t at, int64_t n, float *block)
+{
+    if (!tensor_present(a->master))
+        return (float *)a->param.data + at;
+    if (a->master.dtype == DTYPE_F32)
+        return (float *)a->master.data + at;
+    const uint16_t *high = (const uint16_t *)a->param.data + at;
+    const uint16_t *low = (const uint16_t *)a->master.data + at;
+    for (int64_t i = 0; i < n; i++)
+        block[i] = f32_join((Halves){high[i], low[i]});
+    return block;
+}
+
+/* Their rounded values, and halves, from where load_masters had them. */
+static void store_masters(const AdamwArgs *a, int64_t at, int64_t n, const float *master)
+{
+    uint16_t *param = (uint16_t *)a->param.data + at;
+    uint16_t *low = a->master.dtype == DTYPE_U16 ? (uint16_t *)a->master.data + at : NULL;
+    for (int64_t i = 0; i < n; i++) {
+        Halves halves = f32_split(master[i]);
+        param[i] = a->param.dtype == DTYPE_BF16 ? halves.high : f16_from_f32(master[i]);
+        if (low)
+            low[i] = halves.low;
+    }
+}
+
+static void update_span(const AdamwArgs *a, Span span, const Factors *factors)
+{
+    float block[BLOCK];
+    for (int64_t at = span.begin, n; at < span.end; at += n) {
+        n = span.end - at < BLOCK ? span.end - at : BLOCK;
+        float *p = load_masters(a, at, n, block);
+        update(p, (float *)a->m.data + at, (float *)a->v.data + at, (float *)a->grad.data + at, n,
+               factors);
+        if (a->param.dtype != DTYPE_F32)
+            store_masters(a, at, n, p);
+        else if (tensor_present(a->master))
+            memcpy((float *)a->param.data + at, p, (size_t)n * sizeof *p);
+    }
+}
+
 void cpu_adamw(Device *dev, const AdamwArgs *a)
 {
-    bool has_master = tensor_present(a->master);
-    float *p = has_master ? a->master.data : a->param.data;
     int64_t n = tensor_count(a->param);
     Factors factors = factors_of(a);
 #pragma omp parallel for num_threads(dev->n_threads) schedule(static)
     for (int32_t i = 0; i < dev->n_threads; i++)
-        update(p, a->m.data, a->v.data, a->grad.data, cpu_span(n, dev->n_threads, i, 16), factors);
-    if (has_master)
-        cpu_convert(dev, a->param, a->master);
+        update_span(a, cpu_span(n, dev->n_threads, i, 16), &factors);
 }

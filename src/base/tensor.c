@@ -150,3 +150,32 @@ float f16_to_f32(uint16_t bits)
     memcpy(&value, &wide, sizeof value);
     return value;
 }
+
+Halves f32_split(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        bits = (bits & 0x80000000u) | 0x7fc00000u; /* rounding could make a number of a NaN */
+    return (Halves){(uint16_t)((bits + 0x8000u) >> 16), (uint16_t)bits};
+}
+
+float f32_join(Halves halves)
+{
+    uint32_t rounded_up = halves.low >= 0x8000u;
+    uint32_t bits = ((uint32_t)halves.high - rounded_up) << 16 | halves.low;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void f32_to_parameters(DType dtype, float *values, int64_t n)
+{
+    ASSERT(dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F16, "parameters in %s",
+           dtype_name(dtype));
+    char *out = (char *)values; /* never past what is read next: 2 bytes for 4 */
+    for (int64_t i = 0; i < n && dtype != DTYPE_F32; i++) {
+        uint16_t half = dtype == DTYPE_BF16 ? f32_split(values[i]).high : f16_from_f32(values[i]);
+        memcpy(out + 2 * i, &half, sizeof half);
+    }
+}

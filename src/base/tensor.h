@@ -51,6 +51,21 @@ float bf16_to_f32(uint16_t bits);
 uint16_t f16_from_f32(float value);
 float f16_to_f32(uint16_t bits);
 
+/* A float32 in two halves: high is the bfloat16 nearest to it (of two the one further from zero),
+ * low its own lower 16 bits. Together they are the float32 again, bit for bit; only a NaN loses its
+ * payload. */
+typedef struct {
+    uint16_t high, low;
+} Halves;
+
+Halves f32_split(float value);
+float f32_join(Halves halves);
+
+/* n float32 values become parameters of dtype (f32, bf16 or f16), in place from the front: bf16 is
+ * the high half of f32_split, f16 the nearest. Parameters are made from their master weights by
+ * this rule everywhere, so that a bf16 parameter can be half of its master. */
+void f32_to_parameters(DType dtype, float *values, int64_t n);
+
 #ifdef __cplusplus
 }
 #endif

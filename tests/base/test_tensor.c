@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -135,6 +136,79 @@ static void test_f16_rounds_to_nearest_even(void **state)
     assert_int_equal(f16_from_f32(65520.0f), 0x7c00);
 }
 
+/* ---- halves ------------------------------------------------------------------------------ */
+
+static float float_of(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static uint32_t bits_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* One float32: it comes back, and its high half is the nearest bfloat16. */
+static void check_halves(uint32_t bits)
+{
+    float value = float_of(bits);
+    Halves halves = f32_split(value);
+    float high = bf16_to_f32(halves.high);
+    if (isnan(value)) {
+        if (!isnan(high) || !isnan(f32_join(halves)) || signbit(high) != signbit(value))
+            fail_msg("%08x: no NaN any more", bits);
+        return;
+    }
+    bool tie = (bits & 0xffffu) == 0x8000u;
+    if (bits_of(f32_join(halves)) != bits)
+        fail_msg("%08x comes back as %08x", bits, bits_of(f32_join(halves)));
+    if (!tie && halves.high != bf16_from_f32(value))
+        fail_msg("%08x: high half %04x is not the nearest", bits, (unsigned)halves.high);
+    if (tie && !(fabsf(high) > fabsf(value)))
+        fail_msg("%08x: a tie is not rounded away from zero", bits);
+}
+
+static void test_halves_come_back_whole(void **state)
+{
+    (void)state;
+    static const uint32_t EDGES[] = {0x0000, 0x8000, 0x0001, 0x007f, 0x0080, 0x3f7f, 0x7f7e,
+                                     0x7f7f, 0xff7f, 0x7f80, 0xff80, 0x7fff, 0xffff};
+    for (size_t i = 0; i < sizeof EDGES / sizeof *EDGES; i++)
+        for (uint32_t low = 0; low < 0x10000; low++)
+            check_halves(EDGES[i] << 16 | low);
+    for (uint32_t high = 5; high < 0x10000; high += 151)
+        for (uint32_t low = 0; low < 0x10000; low++)
+            check_halves(high << 16 | low);
+}
+
+static void test_parameters_are_rounded_in_place(void **state)
+{
+    (void)state;
+    enum { N = 5 };
+    static const float FROM[N] = {1.0f + 0x1p-8f, -1.0f - 0x1p-8f, 0.1f, 0.0f, 3e4f};
+    float as_f32[N], as_bf16[N], as_f16[N];
+    memcpy(as_f32, FROM, sizeof FROM);
+    memcpy(as_bf16, FROM, sizeof FROM);
+    memcpy(as_f16, FROM, sizeof FROM);
+    f32_to_parameters(DTYPE_F32, as_f32, N);
+    f32_to_parameters(DTYPE_BF16, as_bf16, N);
+    f32_to_parameters(DTYPE_F16, as_f16, N);
+    uint16_t bf16[N], f16[N];
+    memcpy(bf16, as_bf16, sizeof bf16);
+    memcpy(f16, as_f16, sizeof f16);
+    assert_memory_equal(as_f32, FROM, sizeof FROM);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(bf16[i], f32_split(FROM[i]).high);
+        assert_int_equal(f16[i], f16_from_f32(FROM[i]));
+    }
+    assert_int_equal(bf16[0], 0x3f81); /* ties, away from zero */
+    assert_int_equal(bf16[1], 0xbf81);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +223,8 @@ int main(void)
         cmocka_unit_test(test_f16_round_trip),
         cmocka_unit_test(test_f16_values),
         cmocka_unit_test(test_f16_rounds_to_nearest_even),
+        cmocka_unit_test(test_halves_come_back_whole),
+        cmocka_unit_test(test_parameters_are_rounded_in_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

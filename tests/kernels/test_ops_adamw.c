@@ -2,7 +2,10 @@
 #include "tests/support/op_fixture.h"
 #include "tests/support/oracle.h"
 
+#include "base/rng.h"
+
 #include <math.h>
+#include <string.h>
 
 static const int64_t COUNTS[] = {1, 7, 16, 33, 1021, 4096, 50007};
 enum { N_COUNTS = sizeof COUNTS / sizeof *COUNTS };
@@ -110,6 +113,15 @@ static void a_late_update_matches_the_oracle(void **state)
     check_update(fx, &a, a.param);
 }
 
+/* A master as the parameter beside it. */
+static double rounded(DType dtype, double master)
+{
+    float value = (float)master;
+    if (dtype == DTYPE_BF16)
+        value = bf16_to_f32(f32_split(value).high);
+    return (double)(dtype == DTYPE_F16 ? f16_to_f32(f16_from_f32(value)) : value);
+}
+
 static void a_master_copy_is_updated_and_rounded_to_the_parameter(void **state)
 {
     OpFixture *fx = *state;
@@ -121,9 +133,204 @@ static void a_master_copy_is_updated_and_rounded_to_the_parameter(void **state)
         a.param = twin_garbage(fx, DTYPES[i / 2], n, 1);
         update_call(&fx->dev, &a);
         check_update(fx, &a, a.master);
-        Twin rounded = twin_garbage(fx, DTYPES[i / 2], n, 1);
-        op_convert(&fx->dev, rounded.t, a.master.t);
-        CHECK_TWINS_SAME(fx, a.param, rounded);
+        const double *master = twin_pull(fx, a.master), *param = twin_pull(fx, a.param);
+        for (int64_t k = 0; k < n; k++)
+            if (param[k] != rounded(DTYPES[i / 2], master[k]))
+                fail_msg("%s: parameter %lld is %a, its master %a", dtype_name(DTYPES[i / 2]),
+                         (long long)k, param[k], master[k]);
+    }
+}
+
+/* ---- masters in halves ------------------------------------------------------------------- */
+
+static uint32_t bits_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static float float_of(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* One optimizer with masters in halves and one with float32 masters, of the same n values. */
+typedef struct {
+    int64_t n;
+    Tensor high, low, high_m, high_v, grad;
+    Tensor wide, wide_rounded, wide_m, wide_v;
+} Pair;
+
+static Tensor pair_tensor(OpFixture *fx, DType dtype, int64_t n)
+{
+    Tensor t = twin_filled(fx, DTYPE_F32, n, 1, 0).t; /* room enough for every dtype */
+    t.dtype = dtype;
+    return t;
+}
+
+static void upload(OpFixture *fx, Tensor t, const void *host)
+{
+    device_upload(&fx->dev, t, host);
+    assert_null(device_sync(&fx->dev));
+}
+
+static void download(OpFixture *fx, void *host, Tensor t)
+{
+    device_download(&fx->dev, host, t);
+    assert_null(device_sync(&fx->dev));
+}
+
+static Pair pair_make(OpFixture *fx, const float *values, int64_t n)
+{
+    Pair p = {.n = n,
+              .high = pair_tensor(fx, DTYPE_BF16, n),
+              .low = pair_tensor(fx, DTYPE_U16, n),
+              .high_m = pair_tensor(fx, DTYPE_F32, n),
+              .high_v = pair_tensor(fx, DTYPE_F32, n),
+              .grad = pair_tensor(fx, DTYPE_F32, n),
+              .wide = pair_tensor(fx, DTYPE_F32, n),
+              .wide_rounded = pair_tensor(fx, DTYPE_BF16, n),
+              .wide_m = pair_tensor(fx, DTYPE_F32, n),
+              .wide_v = pair_tensor(fx, DTYPE_F32, n)};
+    uint16_t *high = (uint16_t *)op_array(fx, n), *low = (uint16_t *)op_array(fx, n);
+    for (int64_t i = 0; i < n; i++) {
+        high[i] = f32_split(values[i]).high;
+        low[i] = f32_split(values[i]).low;
+    }
+    upload(fx, p.high, high);
+    upload(fx, p.low, low);
+    upload(fx, p.wide, values);
+    return p;
+}
+
+/* The same update of both. */
+static void pair_update(OpFixture *fx, const Pair *p, double lr, double weight_decay, int64_t step)
+{
+    AdamwArgs args = {.param = p->high,
+                      .master = p->low,
+                      .m = p->high_m,
+                      .v = p->high_v,
+                      .grad = p->grad,
+                      .grad_scale = 0.5,
+                      .lr = lr,
+                      .beta1 = 0.9,
+                      .beta2 = 0.95,
+                      .eps = 1e-8,
+                      .weight_decay = weight_decay,
+                      .step = step};
+    op_adamw(&fx->dev, &args);
+    args.param = p->wide_rounded;
+    args.master = p->wide;
+    args.m = p->wide_m;
+    args.v = p->wide_v;
+    op_adamw(&fx->dev, &args);
+}
+
+/* Both are in the same state; wide (n) = their masters. */
+static void pair_check(OpFixture *fx, const Pair *p, float *wide)
+{
+    int64_t n = p->n;
+    uint16_t *high = (uint16_t *)op_array(fx, n), *low = (uint16_t *)op_array(fx, n);
+    uint16_t *rounded_wide = (uint16_t *)op_array(fx, n);
+    download(fx, high, p->high);
+    download(fx, low, p->low);
+    download(fx, wide, p->wide);
+    download(fx, rounded_wide, p->wide_rounded);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t joined = bits_of(f32_join((Halves){high[i], low[i]}));
+        if (joined != bits_of(wide[i]) || high[i] != rounded_wide[i])
+            fail_msg("element %lld: halves %04x %04x make %08x, the float32 master is %08x with "
+                     "parameter %04x",
+                     (long long)i, (unsigned)high[i], (unsigned)low[i], joined, bits_of(wide[i]),
+                     (unsigned)rounded_wide[i]);
+    }
+    CHECK_TWINS_SAME(fx, ((Twin){p->high_m, NULL}), ((Twin){p->wide_m, NULL}));
+    CHECK_TWINS_SAME(fx, ((Twin){p->high_v, NULL}), ((Twin){p->wide_v, NULL}));
+}
+
+/* An update by nothing takes every pattern of low bits apart and puts it together again. */
+static void halves_come_back_whole(void **state)
+{
+    OpFixture *fx = *state;
+    static const uint32_t HIGHS[] = {0x0000, 0x8000, 0x0001, 0x3f80,
+                                     0xbf7f, 0x4049, 0x7f7f, 0xff7f};
+    enum { LOWS = 1 << 16 };
+    for (size_t i = 0; i < sizeof HIGHS / sizeof *HIGHS; i++) {
+        float *values = (float *)op_array(fx, LOWS), *after = (float *)op_array(fx, LOWS);
+        for (uint32_t low = 0; low < LOWS; low++)
+            values[low] = float_of(HIGHS[i] << 16 | low);
+        Pair p = pair_make(fx, values, LOWS);
+        pair_update(fx, &p, 0, 0, 1);
+        pair_check(fx, &p, after);
+        CHECK_SAME_BITS(after, values, LOWS, sizeof *values);
+    }
+}
+
+/* Infinity stays what it is, NaN a NaN of its sign. */
+static void halves_keep_what_is_no_number(void **state)
+{
+    OpFixture *fx = *state;
+    static const uint32_t BITS[] = {0x7f800000, 0xff800000, 0x7f800001, 0xffffffff, 0x7fffffff};
+    enum { N = sizeof BITS / sizeof *BITS };
+    float values[N], after[N];
+    memcpy(values, BITS, sizeof values);
+    Pair p = pair_make(fx, values, N);
+    uint16_t param[N];
+    pair_update(fx, &p, 0, 0, 1);
+    download(fx, after, p.wide);
+    download(fx, param, p.high);
+    for (int i = 0; i < N; i++)
+        assert_true(i < 2 ? bits_of(bf16_to_f32(param[i])) == BITS[i]
+                          : isnan(bf16_to_f32(param[i])) && isnan(after[i]));
+}
+
+enum { TIES = 64 };
+
+/* Ties that stay (no gradient ever), then everything else; of all sizes and both signs. */
+static void start_values(float *values, int64_t n)
+{
+    rng_fill_normal(values, n, 1, 17, RNG_INIT, 0);
+    for (int64_t i = 0; i < n; i++)
+        values[i] = ldexpf(values[i], (int)(i % 40) - 30);
+    for (int64_t i = 0; i < TIES; i++)
+        values[i] = float_of((bits_of(values[i]) & 0xffff0000u) | 0x8000u);
+}
+
+/* By element: random, alternating, tiny, huge, now and then, and the same for ever. */
+static float gradient_at(int64_t i, int64_t step, float random)
+{
+    if (i < TIES)
+        return 0;
+    const float kinds[] = {random,         step % 2 ? 1.0f : -1.0f,        random * 1e-25f,
+                           random * 1e15f, step % 97 == 0 ? random : 0.0f, 1e-3f};
+    return kinds[i % 6];
+}
+
+/* A thousand updates give the same bits with masters in halves and in float32. */
+static void halves_are_as_good_as_float32(void **state)
+{
+    OpFixture *fx = *state;
+    enum { N = 512 + 12, STEPS = 1000 };
+    for (int odd = 0; odd < 2; odd++) {
+        int64_t n = N - odd, n_ties = 0;
+        float values[N], random[N], grad[N];
+        start_values(values, n);
+        Pair p = pair_make(fx, values, n);
+        for (int64_t step = 1; step <= STEPS; step++) {
+            rng_fill_normal(random, n, 1, 18, RNG_INIT, (uint64_t)step);
+            for (int64_t i = 0; i < n; i++)
+                grad[i] = gradient_at(i, step, random[i]);
+            upload(fx, p.grad, grad);
+            pair_update(fx, &p, 1e-3, step > STEPS / 2 ? 0.1 : 0, step);
+            if (step % 250 == 0)
+                pair_check(fx, &p, values);
+            for (int64_t i = 0; i < n && step == STEPS / 2; i++)
+                n_ties += (bits_of(values[i]) & 0xffffu) == 0x8000u;
+        }
+        assert_true(n_ties >= TIES);
     }
 }
 
@@ -216,6 +423,9 @@ int main(void)
         OP_TEST(the_first_update_matches_the_oracle),
         OP_TEST(a_late_update_matches_the_oracle),
         OP_TEST(a_master_copy_is_updated_and_rounded_to_the_parameter),
+        OP_TEST(halves_come_back_whole),
+        OP_TEST(halves_keep_what_is_no_number),
+        OP_TEST(halves_are_as_good_as_float32),
         OP_TEST(nothing_comes_of_nothing),
         OP_TEST(an_empty_shard_is_no_work),
         OP_TEST(ten_updates_match_torch),
