@@ -163,6 +163,25 @@ void device_download(Device *dev, void *host, Tensor src)
         dev->ops->download(dev, host, src);
 }
 
+void device_copy_in(Device *dev, Tensor dst, const void *host)
+{
+    if (!dev->err && tensor_count(dst) > 0)
+        dev->ops->copy_in(dev, dst, host);
+}
+
+void device_copy_out(Device *dev, void *host, Tensor src)
+{
+    if (!dev->err && tensor_count(src) > 0)
+        dev->ops->copy_out(dev, host, src);
+}
+
+void device_order(Device *dev, DeviceQueue later, DeviceQueue earlier)
+{
+    ASSERT(later != earlier, "queue %d is in order", (int)later);
+    if (!dev->err)
+        dev->ops->order(dev, later, earlier);
+}
+
 bool device_can_tune(const Device *dev)
 {
     return dev->ops->can_tune(dev);

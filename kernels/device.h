@@ -34,6 +34,7 @@ typedef struct {
     char name[128];             /* "AMD EPYC 9654, 2 threads", "NVIDIA H200" */
     size_t memory_total_bytes;  /* of the device (the host's physical memory for the CPU) */
     size_t memory_free_bytes;   /* available now to this process; cgroup limits honoured */
+    size_t host_free_bytes;     /* the same of the host's memory: what device_alloc_host may give */
     double peak_flops;          /* dense, in the storage dtype; 0 when unknown */
     char peak_source[64];       /* where that number comes from: "measured", "data sheet" */
     DType storage_dtype;        /* best dtype for parameters and activations here */
@@ -87,6 +88,26 @@ void device_upload(Device *dev, Tensor dst, const void *host);
  * device_alloc_host it may wait for all queued work, and would not hear of a fault of the
  * communication: comm_sync (comm/comm.h) comes first where ranks may be waited for. */
 void device_download(Device *dev, void *host, Tensor src);
+
+/* ---- copies beside the work ----------------------------------------------------------------
+ *
+ * Copies that go on while ops run, in both directions at once, have queues of their own. Each queue
+ * is in order; between queues nothing is but what device_order says. device_sync waits for
+ * QUEUE_WORK only, so work has to be ordered after the last copy before its result counts. */
+
+typedef enum {
+    QUEUE_WORK, /* ops, and the copies above */
+    QUEUE_IN,   /* device_copy_in */
+    QUEUE_OUT,  /* device_copy_out */
+    N_DEVICE_QUEUES
+} DeviceQueue;
+
+/* On QUEUE_IN: memory of device_alloc_host to the device. An empty tensor is no work. */
+void device_copy_in(Device *dev, Tensor dst, const void *host);
+/* On QUEUE_OUT: the device to memory of device_alloc_host. */
+void device_copy_out(Device *dev, void *host, Tensor src);
+/* What is queued on `later` after this call comes after what was queued on `earlier` before it. */
+void device_order(Device *dev, DeviceQueue later, DeviceQueue earlier);
 
 /* ---- choosing among equivalent algorithms --------------------------------------------------
  *

@@ -32,6 +32,9 @@ struct DeviceOps {
     void (*copy)(Device *dev, Tensor dst, Tensor src);
     void (*upload)(Device *dev, Tensor dst, const void *host);
     void (*download)(Device *dev, void *host, Tensor src);
+    void (*copy_in)(Device *dev, Tensor dst, const void *host);
+    void (*copy_out)(Device *dev, void *host, Tensor src);
+    void (*order)(Device *dev, DeviceQueue later, DeviceQueue earlier);
 
     /* ---- choosing algorithms ---- */
     bool (*can_tune)(const Device *dev);

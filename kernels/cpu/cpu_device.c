@@ -44,6 +44,7 @@ static Err cpu_info(Device *dev, DeviceInfo *info)
     snprintf(info->name + used, sizeof(info->name) - used, ", %d thread%s", (int)dev->n_threads,
              dev->n_threads == 1 ? "" : "s");
     host_memory(&info->memory_total_bytes, &info->memory_free_bytes);
+    info->host_free_bytes = info->memory_free_bytes;
     info->peak_flops = host_peak_flops(dev->n_threads);
     snprintf(info->peak_source, sizeof(info->peak_source), "measured");
     info->storage_dtype = DTYPE_F32;
@@ -156,6 +157,14 @@ static void cpu_download(Device *dev, void *host, Tensor src)
     memcpy(host, src.data, tensor_bytes(src));
 }
 
+/* Nothing is ever under way. */
+static void cpu_order(Device *dev, DeviceQueue later, DeviceQueue earlier)
+{
+    (void)dev;
+    (void)later;
+    (void)earlier;
+}
+
 /* ---- the table --------------------------------------------------------------------------- */
 
 static size_t larger(size_t a, size_t b)
@@ -191,6 +200,9 @@ static const DeviceOps CPU_OPS = {
     .copy = cpu_copy,
     .upload = cpu_upload,
     .download = cpu_download,
+    .copy_in = cpu_upload,
+    .copy_out = cpu_download,
+    .order = cpu_order,
     .can_tune = cpu_can_tune,
     .tune = cpu_tune,
     .tuning_export = cpu_tuning_export,

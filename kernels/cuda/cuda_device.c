@@ -1,6 +1,6 @@
-/* A GPU as a device: one stream for all ops and copies, memory from the CUDA runtime, and the table
- * of ops. Faults that ops and copies meet are the device's sticky error; functions that return an
- * Err return theirs. */
+/* A GPU as a device: one stream for all ops and their copies, two more for copies beside them,
+ * memory from the CUDA runtime, and the table of ops. Faults that ops and copies meet are the
+ * device's sticky error; functions that return an Err return theirs. */
 #include "kernels/cuda/cuda_device.h"
 
 #include <stdio.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "kernels/cpu/host.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/nvml.h"
@@ -164,10 +165,44 @@ static Err probe(const CudaDevice *cuda)
     return cuda_err(status, "first kernel on the GPU");
 }
 
+static Err open_stream(cudaStream_t *stream)
+{
+    return cuda_err(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking),
+                    "cudaStreamCreateWithFlags");
+}
+
+static Err open_queues(CudaDevice *cuda)
+{
+    TRY(open_stream(&cuda->stream));
+    TRY(open_stream(&cuda->copy_stream[QUEUE_IN]));
+    TRY(open_stream(&cuda->copy_stream[QUEUE_OUT]));
+    for (int32_t i = 0; i < N_DEVICE_QUEUES; i++)
+        TRY(cuda_err(cudaEventCreateWithFlags(&cuda->passed[i], cudaEventDisableTiming),
+                     "cudaEventCreateWithFlags"));
+    return OK;
+}
+
+static void close_stream(cudaStream_t stream)
+{
+    if (!stream)
+        return;
+    (void)cudaStreamSynchronize(stream);
+    (void)cudaStreamDestroy(stream);
+}
+
+static void close_queues(CudaDevice *cuda)
+{
+    close_stream(cuda->stream);
+    for (int32_t i = 0; i < N_DEVICE_QUEUES; i++) {
+        close_stream(cuda->copy_stream[i]);
+        if (cuda->passed[i])
+            (void)cudaEventDestroy(cuda->passed[i]);
+    }
+}
+
 static Err open_libraries(CudaDevice *cuda)
 {
-    TRY(cuda_err(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
-                 "cudaStreamCreateWithFlags"));
+    TRY(open_queues(cuda));
     TRY(probe(cuda));
     cublasStatus_t status = cublasLtCreate(&cuda->cublas);
     if (status != CUBLAS_STATUS_SUCCESS)
@@ -200,10 +235,7 @@ static void cuda_close(Device *dev)
         gemm_tuner_free(cuda->tuner);
     if (cuda->cublas)
         (void)cublasLtDestroy(cuda->cublas);
-    if (cuda->stream) {
-        (void)cudaStreamSynchronize(cuda->stream);
-        (void)cudaStreamDestroy(cuda->stream);
-    }
+    close_queues(cuda);
     (void)cudaGetLastError();
     free(cuda);
     dev->impl = NULL;
@@ -230,6 +262,8 @@ static Err cuda_info(Device *dev, DeviceInfo *info)
                  "cudaDeviceGetAttribute"));
     TRY(cuda_err(cudaMemGetInfo(&info->memory_free_bytes, &info->memory_total_bytes),
                  "cudaMemGetInfo"));
+    size_t host_total = 0;
+    host_memory(&host_total, &info->host_free_bytes);
     memcpy(info->name, cuda->name, sizeof(info->name));
     write_uuid(info->id, sizeof(info->id), &prop.uuid);
     info->compute_capability = cuda->compute_capability;
@@ -303,25 +337,57 @@ static void cuda_zero(Device *dev, Tensor t)
     cuda_ok(dev, cudaMemsetAsync(t.data, 0, tensor_bytes(t), cuda_device(dev)->stream), "zero");
 }
 
-static void queue_copy(Device *dev, void *dst, const void *src, size_t n_bytes,
+static void queue_copy(Device *dev, cudaStream_t stream, void *dst, const void *src, size_t n_bytes,
                        enum cudaMemcpyKind kind, const char *what)
 {
-    cuda_ok(dev, cudaMemcpyAsync(dst, src, n_bytes, kind, cuda_device(dev)->stream), what);
+    cuda_ok(dev, cudaMemcpyAsync(dst, src, n_bytes, kind, stream), what);
 }
 
 static void cuda_copy(Device *dev, Tensor dst, Tensor src)
 {
-    queue_copy(dev, dst.data, src.data, tensor_bytes(src), cudaMemcpyDeviceToDevice, "copy");
+    queue_copy(dev, cuda_device(dev)->stream, dst.data, src.data, tensor_bytes(src),
+               cudaMemcpyDeviceToDevice, "copy");
 }
 
 static void cuda_upload(Device *dev, Tensor dst, const void *host)
 {
-    queue_copy(dev, dst.data, host, tensor_bytes(dst), cudaMemcpyHostToDevice, "upload");
+    queue_copy(dev, cuda_device(dev)->stream, dst.data, host, tensor_bytes(dst),
+               cudaMemcpyHostToDevice, "upload");
 }
 
 static void cuda_download(Device *dev, void *host, Tensor src)
 {
-    queue_copy(dev, host, src.data, tensor_bytes(src), cudaMemcpyDeviceToHost, "download");
+    queue_copy(dev, cuda_device(dev)->stream, host, src.data, tensor_bytes(src),
+               cudaMemcpyDeviceToHost, "download");
+}
+
+/* ---- copies beside the work ---------------------------------------------------------------- */
+
+static cudaStream_t stream_of(const Device *dev, DeviceQueue queue)
+{
+    const CudaDevice *cuda = cuda_device(dev);
+    return queue == QUEUE_WORK ? cuda->stream : cuda->copy_stream[queue];
+}
+
+static void cuda_copy_in(Device *dev, Tensor dst, const void *host)
+{
+    queue_copy(dev, stream_of(dev, QUEUE_IN), dst.data, host, tensor_bytes(dst),
+               cudaMemcpyHostToDevice, "copy in");
+}
+
+static void cuda_copy_out(Device *dev, void *host, Tensor src)
+{
+    queue_copy(dev, stream_of(dev, QUEUE_OUT), host, src.data, tensor_bytes(src),
+               cudaMemcpyDeviceToHost, "copy out");
+}
+
+/* A wait is for the record before it, so one event per queue can be recorded again and again. */
+static void cuda_order(Device *dev, DeviceQueue later, DeviceQueue earlier)
+{
+    cudaEvent_t passed = cuda_device(dev)->passed[earlier];
+    if (cuda_ok(dev, cudaEventRecord(passed, stream_of(dev, earlier)), "cudaEventRecord"))
+        cuda_ok(dev, cudaStreamWaitEvent(stream_of(dev, later), passed, cudaEventWaitDefault),
+                "cudaStreamWaitEvent");
 }
 
 /* ---- the table --------------------------------------------------------------------------- */
@@ -340,6 +406,9 @@ static const DeviceOps CUDA_OPS = {
     .copy = cuda_copy,
     .upload = cuda_upload,
     .download = cuda_download,
+    .copy_in = cuda_copy_in,
+    .copy_out = cuda_copy_out,
+    .order = cuda_order,
     .can_tune = cuda_can_tune,
     .tune = cuda_tune,
     .tuning_export = cuda_tuning_export,

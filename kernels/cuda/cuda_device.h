@@ -18,8 +18,10 @@ typedef struct {
     int32_t index;              /* CUDA's number of the device in this process */
     int32_t compute_capability; /* 75, 80, 86, ... */
     int32_t n_sms;
-    bool tf32;           /* float32 products may round their inputs to TF32 */
-    cudaStream_t stream; /* all ops and copies, in order */
+    bool tf32;                                 /* float32 products may round their inputs to TF32 */
+    cudaStream_t stream;                       /* QUEUE_WORK */
+    cudaStream_t copy_stream[N_DEVICE_QUEUES]; /* QUEUE_IN and QUEUE_OUT; none for QUEUE_WORK */
+    cudaEvent_t passed[N_DEVICE_QUEUES];       /* recorded on a queue by device_order */
     cublasLtHandle_t cublas;
     GemmTuner *tuner;
     char name[128];

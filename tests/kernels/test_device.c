@@ -82,6 +82,7 @@ static void info_describes_the_host(void **state)
     assert_non_null(strstr(info.name, ", 2 threads"));
     assert_true(info.memory_free_bytes > 0);
     assert_true(info.memory_free_bytes <= info.memory_total_bytes);
+    assert_int_equal(info.host_free_bytes, info.memory_free_bytes);
     assert_true(info.peak_flops > 0 && isfinite(info.peak_flops));
     assert_string_equal(info.peak_source, "measured");
     assert_int_equal(info.storage_dtype, DTYPE_F32);
@@ -230,6 +231,51 @@ static void host_memory_takes_part_in_copies(void **state)
     device_close(&dev);
 }
 
+static float *host_floats(Device *dev, int64_t n)
+{
+    void *memory = NULL;
+    check_no_err(device_alloc_host(dev, (size_t)n * sizeof(float), &memory));
+    return memory;
+}
+
+/* Two buffers take turns: what comes in is added up, and each sum goes out. */
+static void copies_beside_the_work_keep_the_order_asked_for(void **state)
+{
+    enum { N = 1000, ROUNDS = 9 };
+    Device dev;
+    open_kind(&dev, state);
+    float *in = host_floats(&dev, N * ROUNDS), *out = host_floats(&dev, N * ROUNDS);
+    Tensor sum = floats(&dev, N), buffer[2] = {floats(&dev, N), floats(&dev, N)};
+    for (int i = 0; i < N * ROUNDS; i++)
+        in[i] = (float)(i % 77);
+    device_zero(&dev, sum);
+    device_copy_in(&dev, buffer[0], in);
+    for (int r = 0; r < ROUNDS; r++) {
+        device_order(&dev, QUEUE_WORK, QUEUE_IN);
+        op_add(&dev, sum, buffer[r % 2]);
+        device_copy(&dev, buffer[r % 2], sum);
+        if (r + 1 < ROUNDS) {
+            device_order(&dev, QUEUE_IN, QUEUE_OUT);
+            device_copy_in(&dev, buffer[(r + 1) % 2], in + (r + 1) * N);
+        }
+        device_order(&dev, QUEUE_OUT, QUEUE_WORK);
+        device_copy_out(&dev, out + r * N, buffer[r % 2]);
+    }
+    device_order(&dev, QUEUE_WORK, QUEUE_OUT);
+    check_no_err(device_sync(&dev));
+    for (int i = 0; i < N; i++)
+        for (float r = 0, wanted = 0; r < ROUNDS; r++) {
+            wanted += in[(int)r * N + i];
+            assert_true(out[(int)r * N + i] == wanted);
+        }
+    device_free_host(&dev, in);
+    device_free_host(&dev, out);
+    device_free(&dev, sum.data);
+    device_free(&dev, buffer[0].data);
+    device_free(&dev, buffer[1].data);
+    device_close(&dev);
+}
+
 static void two_devices_of_a_process_share_memory(void **state)
 {
     static const float SENT[] = {3, 1, 4};
@@ -284,6 +330,9 @@ static void a_faulty_device_does_nothing_until_sync(void **state)
     device_zero(&dev, y);
     device_upload(&dev, y, host);
     device_download(&dev, host, x);
+    device_copy_in(&dev, y, host);
+    device_copy_out(&dev, host, x);
+    device_order(&dev, QUEUE_WORK, QUEUE_OUT);
     check_err(device_sync(&dev), ERR_SYSTEM, "the device fell off the bus");
     assert_true(host[0] == 5 && host[1] == 6);
     check_floats(&dev, y, Y);
@@ -492,6 +541,7 @@ static int run_on(DeviceKind kind)
         cmocka_unit_test(copies_happen_in_the_order_of_their_calls),
         cmocka_unit_test(part_of_a_tensor_is_zeroed_alone),
         cmocka_unit_test(host_memory_takes_part_in_copies),
+        cmocka_unit_test(copies_beside_the_work_keep_the_order_asked_for),
         cmocka_unit_test(two_devices_of_a_process_share_memory),
         cmocka_unit_test(a_faulty_device_does_nothing_until_sync),
         cmocka_unit_test(after_sync_the_device_works_again),
