@@ -86,6 +86,13 @@ void arena_rewind(Arena *arena, size_t mark)
     arena->used_bytes = mark;
 }
 
+void arena_forward(Arena *arena, size_t mark)
+{
+    ASSERT(mark <= arena->peak_bytes, "forward to %zu past %zu", mark, arena->peak_bytes);
+    if (arena->used_bytes < mark)
+        arena->used_bytes = mark;
+}
+
 const char *region_group_name(RegionGroup group)
 {
     static const char *const NAMES[N_REGION_GROUPS] = {

@@ -6,7 +6,8 @@
  *     device_alloc(dev, plan.peak_bytes, &memory);
  *     Arena real; arena_init(&real, memory, bytes);  gpt2_layout(&real, ...);  -> tensors
  *
- * Scratch that is never live together may share memory: arena_mark, carve, arena_rewind, carve. */
+ * Scratch that is never live together may share memory: arena_mark, carve, arena_rewind, carve,
+ * arena_forward. */
 #ifndef GPT_BASE_ARENA_H
 #define GPT_BASE_ARENA_H
 
@@ -62,9 +63,10 @@ Tensor arena_2d(Arena *arena, RegionGroup group, const char *name, DType dtype, 
                 int64_t cols);
 
 /* Share memory: what is carved after arena_rewind(arena, mark) overlaps what came after the
- * mark. */
+ * mark. arena_forward goes on behind a later mark, when it is not behind it already. */
 size_t arena_mark(const Arena *arena);
 void arena_rewind(Arena *arena, size_t mark);
+void arena_forward(Arena *arena, size_t mark);
 
 const char *region_group_name(RegionGroup group);
 

@@ -82,9 +82,10 @@ Err checkpoint_read_tuning(const char *dir, char **text);
  * (which dimension, both values). Collective. */
 Err checkpoint_load(const CheckpointState *state, const char *dir, Progress *progress);
 
-/* Weights only, into model->params, and into optim's master as they are in the file; optim NULL: a
- * model that is not trained. For sampling and for init_from = a directory. Not collective. */
-Err checkpoint_load_weights(const char *dir, GPT2 *model, const AdamW *optim, Device *dev);
+/* Weights only, into model->params, and into optim's master as they are in the file, its moments
+ * becoming zero; optim NULL: a model that is not trained. For sampling and for init_from = a
+ * directory. Not collective. */
+Err checkpoint_load_weights(const char *dir, GPT2 *model, AdamW *optim, Device *dev);
 
 #ifdef __cplusplus
 }

@@ -67,54 +67,52 @@ typedef struct {
     int64_t n_staging; /* elements */
 } Path;
 
-/* staging: float32 to dtype in place; front to back, as results are not wider than what they
- * replace. */
-static void narrow(void *staging, int64_t n, DType dtype)
-{
-    const char *from = staging;
-    char *to = staging;
-    for (int64_t i = 0; i < n && dtype != DTYPE_F32; i++) {
-        float value;
-        memcpy(&value, from + 4 * i, sizeof value);
-        uint16_t half = dtype == DTYPE_BF16 ? bf16_from_f32(value) : f16_from_f32(value);
-        memcpy(to + 2 * i, &half, sizeof half);
-    }
-}
-
-/* Elements [from, from + n) of tensor t to elements [to, to + n) of `vector`. */
-static Err move(const Path *path, const SafeFile *file, const SafeTensor *t, int64_t from,
-                Tensor vector, int64_t to, int64_t n)
+/* Elements [from, from + n) of tensor t to elements [to, to + n) of params, rounded. */
+static Err move_to_params(const Path *path, const SafeFile *file, const SafeTensor *t, int64_t from,
+                          Tensor params, int64_t to, int64_t n)
 {
     for (int64_t done = 0, part; done < n; done += part) {
         part = n - done < path->n_staging ? n - done : path->n_staging;
         safe_read_f32(file, t, from + done, part, path->staging);
-        narrow(path->staging, part, vector.dtype);
-        device_upload(path->dev, tensor_range(vector, to + done, part), path->staging);
+        f32_to_parameters(params.dtype, path->staging, part);
+        device_upload(path->dev, tensor_range(params, to + done, part), path->staging);
         TRY(device_sync(path->dev)); /* staging is free again */
     }
     return OK;
 }
 
-/* The whole flat vector, padding zero. */
-static Err load_flat(const Path *path, const SafeFile *file, const SafeTensor *const *tensor,
-                     const Layout *layout, Tensor vector)
+/* The same to a shard vector of the optimizer. */
+static Err move_to_shard(const Path *path, const SafeFile *file, const SafeTensor *t, int64_t from,
+                         AdamW *optim, AdamwRole role, int64_t to, int64_t n)
 {
-    device_zero(path->dev, vector);
-    for (int32_t i = 0; i < layout->n_params; i++) {
-        const Param *p = &layout->param[i];
-        TRY(move(path, file, tensor[i], 0, vector, p->offset, param_file_count(p)));
+    for (int64_t done = 0, part; done < n; done += part) {
+        part = n - done < path->n_staging ? n - done : path->n_staging;
+        safe_read_f32(file, t, from + done, part, path->staging);
+        TRY(adamw_write(optim, path->dev, role, to + done, part, path->staging));
     }
     return OK;
 }
 
-/* What this rank owns; padding zero. */
-static Err load_shard(const Path *path, const SafeFile *file, const SafeTensor *const *tensor,
-                      const Shard *shard, Tensor vector)
+/* The whole flat vector, padding zero. */
+static Err load_params(const Path *path, const SafeFile *file, const SafeTensor *const *tensor,
+                       const Layout *layout, Tensor params)
 {
-    device_zero(path->dev, vector);
-    for (int32_t i = 0; i < shard->n_segments; i++) {
-        const Segment *s = &shard->segment[i];
-        TRY(move(path, file, tensor[s->param], s->within, vector, s->local, s->count));
+    device_zero(path->dev, params);
+    for (int32_t i = 0; i < layout->n_params; i++) {
+        const Param *p = &layout->param[i];
+        TRY(move_to_params(path, file, tensor[i], 0, params, p->offset, param_file_count(p)));
+    }
+    return OK;
+}
+
+/* What this rank owns; padding stays as it is. */
+static Err load_shard(const Path *path, const SafeFile *file, const SafeTensor *const *tensor,
+                      AdamW *optim, AdamwRole role)
+{
+    for (int32_t i = 0; i < optim->shard->n_segments; i++) {
+        const Segment *s = &optim->shard->segment[i];
+        TRY(move_to_shard(path, file, tensor[s->param], s->within, optim, role, s->local,
+                          s->count));
     }
     return OK;
 }
@@ -130,7 +128,7 @@ static Err new_table(const Layout *layout, const SafeTensor ***table)
 }
 
 /* optim NULL: the weights of a model that is not trained further. */
-static Err load_model(const Path *path, const char *dir, GPT2 *model, const AdamW *optim)
+static Err load_model(const Path *path, const char *dir, GPT2 *model, AdamW *optim)
 {
     Err err;
     char name[FILE_PATH_BYTES];
@@ -140,9 +138,9 @@ static Err load_model(const Path *path, const char *dir, GPT2 *model, const Adam
     TRY_GOTO(err, done, new_table(model->layout, &tensor));
     TRY_GOTO(err, done, safe_open(&file, name));
     TRY_GOTO(err, done, hf_match(&file, name, &model->dims, model->layout, tensor));
-    TRY_GOTO(err, done, load_flat(path, &file, tensor, model->layout, model->params));
-    if (optim && optim->has_master)
-        TRY_GOTO(err, done, load_shard(path, &file, tensor, optim->shard, optim->master));
+    TRY_GOTO(err, done, load_params(path, &file, tensor, model->layout, model->params));
+    if (optim && optim->form.master != MASTER_NONE)
+        TRY_GOTO(err, done, load_shard(path, &file, tensor, optim, ADAMW_MASTER));
 done:
     safe_close(&file);
     free(tensor);
@@ -164,8 +162,7 @@ static Err find_state(const SafeFile *file, const char *path, const char *prefix
     return OK;
 }
 
-static Err load_optimizer(const Path *path, const char *dir, const Layout *layout,
-                          const AdamW *optim)
+static Err load_optimizer(const Path *path, const char *dir, const Layout *layout, AdamW *optim)
 {
     Err err;
     char name[FILE_PATH_BYTES];
@@ -175,9 +172,9 @@ static Err load_optimizer(const Path *path, const char *dir, const Layout *layou
     TRY_GOTO(err, done, new_table(layout, &tensor));
     TRY_GOTO(err, done, safe_open(&file, name));
     TRY_GOTO(err, done, find_state(&file, name, EXP_AVG_PREFIX, layout, tensor));
-    TRY_GOTO(err, done, load_shard(path, &file, tensor, optim->shard, optim->m));
+    TRY_GOTO(err, done, load_shard(path, &file, tensor, optim, ADAMW_M));
     TRY_GOTO(err, done, find_state(&file, name, EXP_AVG_SQ_PREFIX, layout, tensor));
-    TRY_GOTO(err, done, load_shard(path, &file, tensor, optim->shard, optim->v));
+    TRY_GOTO(err, done, load_shard(path, &file, tensor, optim, ADAMW_V));
     if (file.n_tensors != 2 * layout->n_params)
         err = ERR_NEW(ERR_DATA, "%s: %d tensors, wanted %d", name, file.n_tensors,
                       2 * layout->n_params);
@@ -197,6 +194,7 @@ static Err load_mine(const CheckpointState *state, const char *dir, Progress *pr
     TRY(check_dims(dir, &state->model->dims, &file));
     TRY(check_bias(dir, &state->model->dims, &file));
     TRY(record_read(trainer, progress));
+    TRY(adamw_reset(state->optim, state->dev)); /* the padding */
     TRY(load_model(&path, dir, state->model, state->optim));
     return load_optimizer(&path, dir, state->model->layout, state->optim);
 }
@@ -217,7 +215,7 @@ Err checkpoint_load(const CheckpointState *state, const char *dir, Progress *pro
     return comm_agree(state->comm, load_mine(state, dir, progress));
 }
 
-Err checkpoint_load_weights(const char *dir, GPT2 *model, const AdamW *optim, Device *dev)
+Err checkpoint_load_weights(const char *dir, GPT2 *model, AdamW *optim, Device *dev)
 {
     enum { STAGING_BYTES = 1 << 20 };
     GptDims file;
@@ -225,7 +223,9 @@ Err checkpoint_load_weights(const char *dir, GPT2 *model, const AdamW *optim, De
     Path path = {dev, malloc(STAGING_BYTES), STAGING_BYTES / sizeof(float)};
     if (!path.staging)
         FAIL(ERR_SYSTEM, "%s: out of memory for a buffer of %d bytes", dir, STAGING_BYTES);
-    Err err = load_model(&path, dir, model, optim);
+    Err err = optim ? adamw_reset(optim, dev) : OK;
+    if (!err)
+        err = load_model(&path, dir, model, optim);
     free(path.staging);
     return err;
 }

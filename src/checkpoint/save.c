@@ -6,11 +6,13 @@
 #include "checkpoint/hf.h"
 #include "checkpoint/names.h"
 
-/* One float32 vector over all parameters: whole on rank 0, or this rank's shard of it. */
+/* One float32 vector over all parameters: the optimizer's, in shards; or the parameters themselves,
+ * whole on every rank. */
 typedef struct {
     const char *prefix; /* of the tensors' names */
-    Tensor vector;
-    int32_t n_owners; /* 1: rank 0 holds the flat vector */
+    AdamwRole role;
+    bool is_params;   /* the parameters, which are float32; role counts for nothing */
+    int32_t n_owners; /* 1: rank 0 holds all of it */
 } Role;
 
 /* A file being written, on rank 0; on the others only err is used. */
@@ -103,7 +105,11 @@ static Err sink_write(Sink *sink, const float *values, int64_t flat, int64_t n)
 /* staging = elements [begin, begin + n) of the role's vector here. */
 static Err fetch(const CheckpointState *s, const Role *role, int64_t begin, int64_t n)
 {
-    device_download(s->dev, s->staging.data, tensor_range(role->vector, begin, n));
+    Tensor params = s->model->params;
+    if (!role->is_params)
+        return adamw_read(s->optim, s->dev, role->role, params, begin, n, s->staging.data);
+    ASSERT(params.dtype == DTYPE_F32, "files hold float32");
+    device_download(s->dev, s->staging.data, tensor_range(params, begin, n));
     return device_sync(s->dev);
 }
 
@@ -127,7 +133,6 @@ static Err stream_slice(const CheckpointState *s, const Role *role, int32_t buck
 
 static Err stream_role(const CheckpointState *s, const Role *role, Sink *sink)
 {
-    ASSERT(role->vector.dtype == DTYPE_F32, "files hold float32");
     sink->param = 0;
     for (int32_t bucket = 0; bucket < s->model->layout->n_buckets; bucket++)
         for (int32_t owner = 0; owner < role->n_owners; owner++)
@@ -157,16 +162,18 @@ static Err save_roles(const CheckpointState *s, const char *dir, const char *nam
 
 Err save_model(const CheckpointState *s, const char *dir, FileDigest *digest)
 {
-    const Role params = {"", s->model->params, 1};
-    const Role master = {"", s->optim->master, s->optim->shard->world};
-    return save_roles(s, dir, MODEL_NAME, s->optim->has_master ? &master : &params, 1,
-                      !s->model->dims.bias, digest);
+    bool has_master = s->optim->form.master != MASTER_NONE;
+    const Role weights = {.prefix = "",
+                          .role = ADAMW_MASTER,
+                          .is_params = !has_master,
+                          .n_owners = has_master ? s->optim->shard->world : 1};
+    return save_roles(s, dir, MODEL_NAME, &weights, 1, !s->model->dims.bias, digest);
 }
 
 Err save_optimizer(const CheckpointState *s, const char *dir, FileDigest *digest)
 {
     int32_t world = s->optim->shard->world;
-    const Role role[] = {{EXP_AVG_PREFIX, s->optim->m, world},
-                         {EXP_AVG_SQ_PREFIX, s->optim->v, world}};
+    const Role role[] = {{EXP_AVG_PREFIX, ADAMW_M, false, world},
+                         {EXP_AVG_SQ_PREFIX, ADAMW_V, false, world}};
     return save_roles(s, dir, OPTIMIZER_NAME, role, 2, false, digest);
 }

@@ -244,13 +244,35 @@ static Err check_system(Check *check)
     return OK;
 }
 
+static Err check_memory(Check *check)
+{
+    const Config *cfg = check->cfg;
+    bool on_cpu = cfg->system.device == CONFIG_DEVICE_CPU;
+    bool other_dtype =
+        cfg->system.dtype == CONFIG_DTYPE_F16 || cfg->system.dtype == CONFIG_DTYPE_F32;
+    if (on_cpu && cfg->memory.offload == CONFIG_OFFLOAD_OPTIMIZER)
+        FAIL(ERR_USAGE,
+             "%soffload = optimizer with device = cpu: its state is in host memory already; use "
+             "offload = auto",
+             where_set(check, "offload", "device"));
+    if ((on_cpu || other_dtype) && cfg->memory.master == CONFIG_MASTER_REMAINDER16)
+        FAIL(ERR_USAGE,
+             "%smaster = remainder16 with %s: it goes with bfloat16 parameters; use master = auto",
+             where_set(check, "master", on_cpu ? "device" : "dtype"),
+             on_cpu                                  ? "device = cpu"
+             : cfg->system.dtype == CONFIG_DTYPE_F16 ? "dtype = float16"
+                                                     : "dtype = float32");
+    return OK;
+}
+
 static Err check_all(Check *check)
 {
     TRY(check_built(check));
     TRY(check_model(check));
     TRY(check_optim(check));
     TRY(check_run(check));
-    return check_system(check);
+    TRY(check_system(check));
+    return check_memory(check);
 }
 
 Err config_check(const Config *cfg)

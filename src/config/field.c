@@ -110,10 +110,11 @@ static const Field FIELDS[] = {
     CHOICE(memory, recompute, "auto", " auto none gelu_ln ffn qkv block ", "",
            "what backward computes again instead of keeping it"),
     COUNT(memory, head_chunk, "auto", 1, 1 << 30, "rows", "of logits held at once"),
-    CHOICE(memory, offload, "auto", " auto none optimizer ", " optimizer ",
-           "what lives on the host"),
-    CHOICE(memory, master, "auto", " auto float32 remainder16 ", " remainder16 ",
-           "master weights beside 16-bit parameters"),
+    CHOICE(memory, offload, "auto", " auto none optimizer ", "",
+           "optimizer: AdamW's state lives in host memory and visits the GPU in chunks, same bits"),
+    CHOICE(memory, master, "auto", " auto float32 remainder16 ", "",
+           "float32 weights beside 16-bit parameters: whole, or the 16 bits that bfloat16 lacks; "
+           "same bits; auto: remainder16 for bfloat16"),
 
     SECONDS(fault, init_timeout, "120s", 1, 1e6, "", "longest wait for NCCL to start"),
     SECONDS(fault, step_timeout, "auto", 1, 1e6, "*", "longest step; auto: from the steps so far"),

@@ -2,7 +2,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/check.h"
 #include "base/rng.h"
@@ -79,7 +78,7 @@ static void view_all(GptTensors *tensors, Tensor flat, const Layout *layout, int
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-static void layout_vectors(GPT2 *m, Arena *arena)
+void gpt2_layout_vectors(GPT2 *m, Arena *arena)
 {
     int64_t count = m->layout->count;
     m->params = arena_1d(arena, REGION_PARAMETERS, "params", m->shape.dtype, count);
@@ -177,11 +176,16 @@ static void layout_scratch(GPT2 *m, Arena *arena)
     layout_shared(m, arena);
 }
 
-void gpt2_layout(GPT2 *m, Arena *arena)
+void gpt2_layout_activations(GPT2 *m, Arena *arena)
 {
-    layout_vectors(m, arena);
     layout_kept(m, arena);
     layout_scratch(m, arena);
+}
+
+void gpt2_layout(GPT2 *m, Arena *arena)
+{
+    gpt2_layout_vectors(m, arena);
+    gpt2_layout_activations(m, arena);
 }
 
 /* ---- views of the activations ------------------------------------------------------------ */
@@ -318,18 +322,6 @@ void gpt2_init_tensor(const GptDims *dims, const Param *p, int32_t index, uint64
     fill(values + known, count - known, 0.0f);
 }
 
-/* Round in place, from the front: no value is overwritten before it is read. */
-static void round_to(DType dtype, float *values, int64_t n)
-{
-    if (dtype == DTYPE_F32)
-        return;
-    char *out = (char *)values;
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t bits = dtype == DTYPE_BF16 ? bf16_from_f32(values[i]) : f16_from_f32(values[i]);
-        memcpy(out + 2 * i, &bits, sizeof bits);
-    }
-}
-
 static int64_t largest_tensor(const Layout *layout)
 {
     int64_t most = 0;
@@ -353,7 +345,7 @@ Err gpt2_init_params(GPT2 *m, Device *dev, uint64_t seed, GptInitFn *also, void 
         gpt2_init_tensor(&m->dims, p, i, seed, values);
         if (also)
             TRY_GOTO(err, done, also(arg, i, values));
-        round_to(m->params.dtype, values, param_count(p));
+        f32_to_parameters(m->params.dtype, values, param_count(p));
         device_upload(dev, tensor_range(m->params, p->offset, param_count(p)), values);
         TRY_GOTO(err, done, device_sync(dev)); /* values is used again */
     }

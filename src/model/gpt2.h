@@ -61,6 +61,10 @@ void gpt2_close(GPT2 *m);
 /* Lay out parameters, gradients, activations, head and scratch. May be called again, on another
  * arena. */
 void gpt2_layout(GPT2 *m, Arena *arena);
+/* The two parts of it: parameters and gradients; and the rest, of which nothing is alive between a
+ * backward, when its loss_total has been looked at, and the next forward. */
+void gpt2_layout_vectors(GPT2 *m, Arena *arena);
+void gpt2_layout_activations(GPT2 *m, Arena *arena);
 
 /* nanoGPT's initial parameters: N(0, 0.02), c_proj weights N(0, 0.02 / sqrt(2 L)), biases 0,
  * LayerNorm 1 and 0; padded rows 0. A function of (seed, tensor, element) only: the same for

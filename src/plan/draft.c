@@ -56,7 +56,7 @@ static void measure(PlanDraft *d, GPT2 *model)
     Plan *plan = d->plan;
     AdamW optim;
     PlanMemory memory = {.model = model, .optim = &optim};
-    adamw_init(&optim, &d->owned, &d->cfg->optim, plan->shape.dtype);
+    adamw_init(&optim, &d->owned, &d->cfg->optim, plan_adamw_form(plan));
     arena_init(&plan->regions, NULL, 0);
     plan_carve_host(plan, &plan->regions, &memory); /* measured first: its table is not kept */
     plan->host_bytes = plan->regions.peak_bytes;

@@ -67,6 +67,37 @@ static Err check_heads(const Plan *plan)
     return OK;
 }
 
+/* ---- the optimizer's form ---------------------------------------------------------------- */
+
+/* 16 bits beside bfloat16 parameters are as good as 32 more. Those of float16 are no part of a
+ * float32; float32 ones are their own masters. */
+static Err set_master(Plan *plan, const Config *cfg)
+{
+    DType dtype = plan->target.dtype;
+    bool wants_halves = cfg->memory.master == CONFIG_MASTER_REMAINDER16;
+    if (wants_halves && dtype != DTYPE_BF16)
+        FAIL(ERR_USAGE,
+             "master = remainder16 goes with bfloat16 parameters, here they are %s; use master = "
+             "auto",
+             dtype_name(dtype));
+    bool in_halves = dtype == DTYPE_BF16 && cfg->memory.master != CONFIG_MASTER_F32;
+    plan->master = in_halves ? MASTER_REMAINDER16 : dtype == DTYPE_F32 ? MASTER_NONE : MASTER_F32;
+    return OK;
+}
+
+static Err check_offload(const Plan *plan, const Config *cfg)
+{
+    if (cfg->memory.offload == CONFIG_OFFLOAD_OPTIMIZER && plan->target.device == DEVICE_CPU)
+        FAIL(ERR_USAGE, "offload = optimizer: on device = cpu the optimizer's state is in host "
+                        "memory already; use offload = auto");
+    return OK;
+}
+
+AdamwForm plan_adamw_form(const Plan *plan)
+{
+    return (AdamwForm){.master = plan->master, .offload = plan->offload};
+}
+
 /* ---- measuring --------------------------------------------------------------------------- */
 
 static Tensor arena_tokens(Arena *arena, const Plan *plan, const char *name, int64_t n_batches)
@@ -91,6 +122,17 @@ static Tensor arena_staging(Arena *arena, const PlanMemory *memory)
                     staging_bytes(memory->model->layout));
 }
 
+/* Activations, and over them the optimizer's chunks: when these are in use, those are dead. */
+static void carve_activations(Arena *arena, PlanMemory *memory)
+{
+    size_t begin = arena_mark(arena);
+    gpt2_layout_activations(memory->model, arena);
+    size_t end = arena_mark(arena);
+    arena_rewind(arena, begin);
+    adamw_layout_chunks(memory->optim, arena);
+    arena_forward(arena, end);
+}
+
 void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory)
 {
     const GptShape *shape = &plan->shape;
@@ -101,7 +143,8 @@ void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory)
                        .vocab_padded = plan->dims.vocab_padded};
     size_t work_bytes = ops_workspace_bytes(plan->target.device, plan->target.n_threads, &limits);
 
-    gpt2_layout(memory->model, arena);
+    gpt2_layout_vectors(memory->model, arena);
+    carve_activations(arena, memory);
     adamw_layout(memory->optim, arena);
     memory->wire = (ReducerWire){tensor_none(), tensor_none()};
     if (plan->needs_wire)
@@ -125,6 +168,7 @@ void plan_carve_host(const Plan *plan, Arena *arena, PlanMemory *memory)
     memory->host_tokens = arena_tokens(arena, plan, "tokens", plan->n_micro_steps);
     memory->host_targets = arena_tokens(arena, plan, "targets", plan->n_micro_steps);
     memory->staging = arena_staging(arena, memory);
+    adamw_layout_host(memory->optim, arena);
 }
 
 /* ---- the plan ---------------------------------------------------------------------------- */
@@ -137,6 +181,8 @@ Err plan_build_only(Plan *plan, const Config *cfg, const PlanTarget *target)
     TRY(divide_over_ranks(plan, cfg));
     plan->dims = gpt_dims(cfg, target->vocab_size);
     TRY(check_heads(plan));
+    TRY(set_master(plan, cfg));
+    TRY(check_offload(plan, cfg));
     plan->needs_wire = reducer_needs_wire(&cfg->system, target->world);
     plan->n_owners = cfg->system.zero_stage == 0 ? 1 : target->world;
     plan->bucket_elements = cfg->system.bucket_mb * ((1 << 20) / 4);

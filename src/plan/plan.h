@@ -30,6 +30,7 @@ typedef struct {
     int64_t vocab_size;      /* resolved: plan_vocab_size */
     size_t limit_bytes;      /* per rank; 0: none known */
     size_t host_limit_bytes; /* per rank, of host memory beside a GPU; 0: none known */
+    int32_t host_ranks;      /* ranks on a host, at most; 0: not known */
     const GpuSpec *gpu;      /* the card, when it is known; static. The same on all ranks */
 } PlanTarget;
 
@@ -37,6 +38,7 @@ typedef struct {
     PlanTarget target;
     GptDims dims;
     GptShape shape;     /* micro_batch, head_chunk, recompute as chosen */
+    AdamwMaster master; /* how AdamW keeps float32 weights beside the parameters */
     bool offload;       /* as chosen: AdamW's state lives in host memory */
     int32_t zero_stage; /* as chosen: what ranks share: 0 nothing, 1 AdamW's state, 2 gradients */
     int64_t step_sequences, rank_sequences,
@@ -76,13 +78,17 @@ Err plan_dtype(const Config *cfg, DeviceKind device, DType *dtype);
 
 /* Choose and measure: of all plans within the limit the one whose step is estimated to take least
  * (estimate.h), or the smallest when none fits; keys that are not `auto` are kept. ERR_USAGE: rank
- * counts or batches that do not divide. A plan past the limit is still OK here, so that it can be
+ * counts or batches that do not divide, offload on the CPU, a master that does not go with the
+ * parameters' dtype. A plan past the limit is still OK here, so that it can be
  * printed: plan_check refuses it. */
 Err plan_build(Plan *plan, const Config *cfg, const PlanTarget *target);
 
 /* ERR_USAGE when total_bytes exceeds the limit: names the three largest regions, and the smallest
  * change that would fit. */
 Err plan_check(const Plan *plan);
+
+/* What AdamW is opened with. */
+AdamwForm plan_adamw_form(const Plan *plan);
 
 /* Lay out everything a rank holds: the one sequence of x_layout calls, for measuring and for
  * carving. model and optim must be open with the plan's dims and shape. */

@@ -54,6 +54,9 @@ static void print_choices(const Plan *plan, FILE *out)
 {
     static const char *const stages[] = {"ranks share nothing", "ranks share AdamW's state",
                                          "ranks share AdamW's state and gradients"};
+    static const char *const masters[] = {[MASTER_NONE] = "",
+                                          [MASTER_F32] = " (master = float32)",
+                                          [MASTER_REMAINDER16] = " (master = remainder16)"};
     const GptShape *shape = &plan->shape;
     fprintf(out, "  micro_batch           %" PRId64 " x %" PRId64 " micro-steps on each rank\n",
             shape->micro_batch, plan->n_micro_steps);
@@ -62,9 +65,9 @@ static void print_choices(const Plan *plan, FILE *out)
     if (plan->target.world > 1)
         fprintf(out, "  zero_stage            %d: %s\n", plan->zero_stage,
                 stages[plan->zero_stage]);
-    fprintf(out, "  AdamW state           %s per rank, 1/%d of %s%s\n",
+    fprintf(out, "  AdamW state           %s per rank, 1/%d of %s%s%s\n",
             human_bytes(plan->optimizer_bytes).text, plan->n_owners,
-            human_bytes(plan->optimizer_whole_bytes).text,
+            human_bytes(plan->optimizer_whole_bytes).text, masters[plan->master],
             plan->offload ? ", in host memory (offload = optimizer)" : "");
 }
 

@@ -79,7 +79,7 @@ static bool try_keys(Attempt *a)
     if (try_key(a, zero_stage != CONFIG_AUTO && a->target.world > 1, "zero_stage = auto"))
         return true;
     memory->offload = CONFIG_OFFLOAD_AUTO;
-    return try_key(a, given.offload == CONFIG_OFFLOAD_NONE, "offload = auto");
+    return try_key(a, given.offload != CONFIG_OFFLOAD_AUTO, "offload = auto");
 }
 
 /* With everything left to the plan. */
@@ -152,6 +152,19 @@ static void describe_largest(const Plan *plan, char *out, size_t out_bytes)
     }
 }
 
+/* Pinned memory cannot be swapped: what a host lacks is refused here, not late. */
+static Err refuse_host(const Plan *plan, const char *fix)
+{
+    const PlanTarget *target = &plan->target;
+    int32_t n_ranks = target->host_ranks > 0 ? target->host_ranks : 1;
+    FAIL(ERR_USAGE,
+         "the run needs %s of host memory per rank, %s for the %d rank%s of a host, %s can be had; "
+         "would fit: %s",
+         human_bytes(plan->host_bytes).text, human_bytes(plan->host_bytes * (size_t)n_ranks).text,
+         n_ranks, n_ranks == 1 ? "" : "s",
+         human_bytes(target->host_limit_bytes * (size_t)n_ranks).text, fix);
+}
+
 Err plan_check(const Plan *plan)
 {
     const PlanTarget *target = &plan->target;
@@ -160,8 +173,7 @@ Err plan_check(const Plan *plan)
         return OK;
     const char *fix = plan->fix[0] ? plan->fix : "a smaller model";
     if (target->limit_bytes == 0 || plan->total_bytes <= target->limit_bytes)
-        FAIL(ERR_USAGE, "the run needs %s of host memory per rank, %s can be had; would fit: %s",
-             human_bytes(plan->host_bytes).text, human_bytes(target->host_limit_bytes).text, fix);
+        return refuse_host(plan, fix);
     describe_largest(plan, largest, sizeof largest);
     FAIL(ERR_USAGE,
          "the run needs at least %s per rank, the limit is %s; largest: %s; would fit: %s",

@@ -68,18 +68,28 @@ static Err agree_on_gpu(Trainer *t, const DeviceInfo *info, const GpuSpec **gpu)
     return OK;
 }
 
+/* Bytes of host memory this rank may use, at least 1: its share of what its host has free. */
+static int64_t own_host_limit(const Trainer *t, const DeviceInfo *info)
+{
+    int64_t bytes = ((int64_t)info->host_free_bytes - MEMORY_RESERVE_BYTES) / t->comm->local_world;
+    return bytes > 1 ? bytes : 1;
+}
+
 /* The least memory, the most threads and the dtype of the least able of all ranks, so that all plan
  * alike: ranks with different micro-batches would not meet in the evaluation. */
 static Err make_target(Trainer *t, const DeviceInfo *info, int64_t vocab_size, PlanTarget *target)
 {
-    int64_t most[3] = {-own_limit(t, info), t->dev->n_threads, info->storage_dtype == DTYPE_F16};
-    TRY(comm_max_i64(t->comm, most, 3));
+    int64_t most[5] = {-own_limit(t, info), t->dev->n_threads, info->storage_dtype == DTYPE_F16,
+                       -own_host_limit(t, info), t->comm->local_world};
+    TRY(comm_max_i64(t->comm, most, 5));
     *target = (PlanTarget){.device = t->dev->kind,
                            .dtype = most[2] ? DTYPE_F16 : info->storage_dtype,
                            .world = t->comm->world,
                            .n_threads = (int32_t)most[1],
                            .vocab_size = vocab_size,
-                           .limit_bytes = (size_t)-most[0]};
+                           .limit_bytes = (size_t)-most[0],
+                           .host_limit_bytes = (size_t)-most[3],
+                           .host_ranks = (int32_t)most[4]};
     return agree_on_gpu(t, info, &target->gpu);
 }
 
@@ -127,6 +137,8 @@ static Err carve_host_memory(Trainer *t)
     if (!err) {
         arena_init(arena, t->host_memory, plan->host_bytes);
         plan_carve_host(plan, arena, &t->mem);
+        ASSERT(arena->peak_bytes == plan->host_bytes,
+               "carved %zu bytes of host memory, planned %zu", arena->peak_bytes, plan->host_bytes);
     }
     free(arena);
     return err;
@@ -141,7 +153,7 @@ static Err build_model(Trainer *t)
     TRY(shard_make(&t->owned, &t->layout, sharded ? rank : 0, plan->n_owners));
     TRY(shard_make(&t->disjoint, &t->layout, rank, world));
     TRY(gpt2_open(&t->model, &plan->dims, &plan->shape, &t->layout));
-    adamw_init(&t->optim, &t->owned, &t->cfg->optim, plan->shape.dtype);
+    adamw_init(&t->optim, &t->owned, &t->cfg->optim, plan_adamw_form(plan));
     TRY(carve_memory(t));
     TRY(carve_host_memory(t));
     device_set_workspace(t->dev, t->mem.workspace);
@@ -176,18 +188,21 @@ static Err keep_master(void *trainer, int32_t index, const float *values)
     return adamw_set_master(&t->optim, t->dev, index, values);
 }
 
+static Err init_parameters(Trainer *t)
+{
+    TRY(adamw_reset(&t->optim, t->dev));
+    return gpt2_init_params(&t->model, t->dev, (uint64_t)t->cfg->run.seed, keep_master, t);
+}
+
 static Err start_from_scratch(Trainer *t)
 {
-    uint64_t seed = (uint64_t)t->cfg->run.seed;
-    adamw_reset(&t->optim, t->dev);
-    TRY(comm_agree(t->comm, gpt2_init_params(&t->model, t->dev, seed, keep_master, t)));
+    TRY(comm_agree(t->comm, init_parameters(t)));
     log_say(&t->log, "initializing a new model from scratch");
     return OK;
 }
 
 static Err start_from_weights(Trainer *t, const char *dir)
 {
-    adamw_reset(&t->optim, t->dev);
     TRY(comm_agree(t->comm, checkpoint_load_weights(dir, &t->model, &t->optim, t->dev)));
     log_say(&t->log, "initializing from the weights in %s", dir);
     return OK;
@@ -291,11 +306,12 @@ static void say_run(Trainer *t)
     log_say(&t->log,
             "memory: %s per rank of %s allowed; micro_batch %" PRId64 " x %" PRId64
             " micro-steps, head_chunk %" PRId64
-            ", recompute %s; AdamW state: %s per rank, 1/%d of %s",
+            ", recompute %s; AdamW state: %s per rank, 1/%d of %s%s",
             human_bytes(plan->total_bytes).text, human_bytes(plan->target.limit_bytes).text,
             plan->shape.micro_batch, plan->n_micro_steps, plan->shape.head_chunk,
             recompute_text(&plan->shape.recompute).text, human_bytes(plan->optimizer_bytes).text,
-            plan->n_owners, human_bytes(plan->optimizer_whole_bytes).text);
+            plan->n_owners, human_bytes(plan->optimizer_whole_bytes).text,
+            plan->offload ? ", in host memory" : "");
     if (t->cfg->notice[0])
         log_say(&t->log, "notice: %s", t->cfg->notice);
 }

@@ -41,15 +41,11 @@ static void take_known(Trainer *t, const char *dir, char **known)
 static Err fill_with_noise(Trainer *t)
 {
     Tensor params = t->model.params;
-    int64_t n = tensor_count(params), width = (int64_t)dtype_bytes(params.dtype);
+    int64_t n = tensor_count(params);
     int64_t most = (int64_t)(tensor_bytes(t->mem.staging) / sizeof(float));
     float *noise = t->mem.staging.data;
     rng_fill_normal(noise, most, 0.02f, (uint64_t)t->cfg->run.seed, RNG_INIT, 0);
-    for (int64_t i = 0; i < most && width == 2; i++) { /* in place, front to back */
-        uint16_t half =
-            params.dtype == DTYPE_BF16 ? bf16_from_f32(noise[i]) : f16_from_f32(noise[i]);
-        memcpy((char *)noise + 2 * i, &half, sizeof half);
-    }
+    f32_to_parameters(params.dtype, noise, most);
     for (int64_t done = 0, part; done < n; done += part) {
         part = n - done < most ? n - done : most;
         device_upload(t->dev, tensor_range(params, done, part), noise);

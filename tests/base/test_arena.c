@@ -95,6 +95,27 @@ static void test_nothing_takes_no_region(void **state)
     assert_int_equal(plan.peak_bytes, 0);
 }
 
+/* Two users of one place, the larger first or last: what follows is behind both. */
+static void test_forward_goes_behind_the_longer(void **state)
+{
+    (void)state;
+    for (int longer_first = 0; longer_first < 2; longer_first++) {
+        Arena plan;
+        arena_init(&plan, NULL, 0);
+        arena_1d(&plan, REGION_SCRATCH, "before", DTYPE_U8, 256);
+        size_t begin = arena_mark(&plan);
+        arena_1d(&plan, REGION_SCRATCH, "one", DTYPE_U8, longer_first ? 1024 : 512);
+        size_t end = arena_mark(&plan);
+        arena_rewind(&plan, begin);
+        arena_1d(&plan, REGION_SCRATCH, "other", DTYPE_U8, longer_first ? 512 : 1024);
+        arena_forward(&plan, end);
+        arena_1d(&plan, REGION_SCRATCH, "after", DTYPE_U8, 256);
+        assert_int_equal(plan.region[2].offset, plan.region[1].offset);
+        assert_int_equal(plan.region[3].offset, 256 + 1024);
+        assert_int_equal(plan.peak_bytes, 256 + 1024 + 256);
+    }
+}
+
 static void test_absurd_shapes_do_not_wrap(void **state)
 {
     (void)state;
@@ -124,6 +145,7 @@ int main(void)
         cmocka_unit_test(test_carving_is_the_plan),
         cmocka_unit_test(test_regions_are_recorded),
         cmocka_unit_test(test_nothing_takes_no_region),
+        cmocka_unit_test(test_forward_goes_behind_the_longer),
         cmocka_unit_test(test_absurd_shapes_do_not_wrap),
         cmocka_unit_test(test_every_group_has_a_name),
     };

@@ -78,15 +78,22 @@ static void check_loads_in_world(MpiTest *t, ToyArgs args, int32_t world, const 
     comm_close(&alone);
 }
 
-static void check_any_world_loads(MpiTest *t, const ToyArgs *args, int zero_stage)
+/* What `args` saved, loaded as `into`. */
+static void check_any_world_loads_as(MpiTest *t, const ToyArgs *args, const ToyArgs *into,
+                                     int zero_stage)
 {
     Temp temp;
     shared_temp(t, &temp);
     save_part(t, args, zero_stage, temp.dir, FILL);
     for (int32_t world = 1; world <= MAX_WORLD; world++)
         if (is_mine(&t->comm, world))
-            check_loads_in_world(t, *args, world, temp_path(&temp, "step_00000007"));
+            check_loads_in_world(t, *into, world, temp_path(&temp, "step_00000007"));
     drop_temp(t, &temp);
+}
+
+static void check_any_world_loads(MpiTest *t, const ToyArgs *args, int zero_stage)
+{
+    check_any_world_loads_as(t, args, args, zero_stage);
 }
 
 static void test_any_world_loads_what_this_one_saved(void **state)
@@ -101,6 +108,24 @@ static void test_any_world_loads_what_this_one_saved(void **state)
     }
 }
 
+/* Master weights whole or in halves, on the device or in host memory: the files are the same. */
+static void test_any_form_of_the_optimizer_loads(void **state)
+{
+    enum { N_FORMS = 4 };
+    for (int save = 0; save < N_FORMS; save++) {
+        ToyArgs args = toy_args(false), into = args;
+        int load = (save + 1 + save / 2) % N_FORMS; /* 0 to 1, 1 to 2, 2 to 0, 3 to 1 */
+        args.dtype = into.dtype = DTYPE_BF16;
+        args.halves = save & 1;
+        args.offload = save >> 1;
+        into.halves = load & 1;
+        into.offload = load >> 1;
+        check_any_world_loads_as(*state, &args, &into, 1);
+        into = args;
+        check_any_world_loads_as(*state, &args, &into, 0);
+    }
+}
+
 /* Buckets of one tensor and one bucket for all; slices longer than the 64 KiB of staging. */
 static void test_bucket_and_staging_do_not_matter(void **state)
 {
@@ -112,6 +137,7 @@ static void test_bucket_and_staging_do_not_matter(void **state)
         args.dims.vocab_size = 700;
         args.dims.vocab_padded = 768;
         args.dtype = DTYPE_BF16;
+        args.halves = i == 0;
         check_any_world_loads(*state, &args, 1);
     }
 }
@@ -309,6 +335,7 @@ int main(void)
 {
     struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_world_loads_what_this_one_saved),
+        cmocka_unit_test(test_any_form_of_the_optimizer_loads),
         cmocka_unit_test(test_bucket_and_staging_do_not_matter),
         cmocka_unit_test(test_files_do_not_depend_on_the_world),
         cmocka_unit_test(test_load_together),

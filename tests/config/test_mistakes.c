@@ -112,11 +112,20 @@ static const Mistake MISTAKES[] = {
      "auto"},
     {"device = cpu\ncomm = nccl\n", NULL,
      ":2: comm = nccl with device = cpu: NCCL moves GPU memory; use comm = auto"},
+    {"offload = optimizer\ndevice = cpu\n", NULL,
+     ":2: offload = optimizer with device = cpu: its state is in host memory already; use offload "
+     "= auto"},
+    {"device = cpu\nmaster = remainder16\n", NULL,
+     ":2: master = remainder16 with device = cpu: it goes with bfloat16 parameters; use master = "
+     "auto"},
+    {"master = remainder16\ndtype = float16\n", NULL,
+     ":2: master = remainder16 with dtype = float16: it goes with bfloat16 parameters; use master "
+     "= auto"},
+    {"dtype = float32\n", "--master=remainder16",
+     "command line: master = remainder16 with dtype = float32: it goes with bfloat16 parameters; "
+     "use master = auto"},
 
     /* not built yet: never ignored */
-    {"offload = optimizer\n", NULL, ":1: offload = optimizer is not built yet; use offload = auto"},
-    {"master = remainder16\n", NULL,
-     ":1: master = remainder16 is not built yet; use master = auto"},
     {"step_timeout = 60\n", NULL,
      ":1: step_timeout = 60s is not built yet; use step_timeout = auto"},
     {NULL, "--save_timeout=1h",

@@ -81,7 +81,7 @@ refuse_setting 64 'memory_limit = lots is not an amount' --memory_limit=lots
 refuse_setting 64 'n_embd = 96 is not divisible by n_head = 7; use n_head = ' --n_head=7
 refuse_setting 64 'warmup_iters = 60 is above lr_decay_iters = 50; lower' --warmup_iters=60
 refuse_setting 64 'min_lr = 0.1 is above learning_rate' --min_lr=0.1
-refuse_setting 64 'offload = optimizer is not built yet; use offload = auto' --offload=optimizer
+refuse_setting 64 'offload = optimizer with device = cpu: .*use offload = auto' --offload=optimizer --device=cpu
 refuse_setting 64 'step_timeout = .* is not built yet; use step_timeout = auto' --step_timeout=10s
 refuse_setting 64 'comm = nccl with device = cpu.*use comm = auto' --comm=nccl --device=cpu
 refuse_setting 64 'n_layer has no value' --n_layer=

@@ -114,7 +114,7 @@ static void toy_start(Toy *t)
         rng_fill_normal(value, n, 0.3f, 1, RNG_INIT, (uint64_t)i);
         toy_push(t, tensor_range(t->params, t->layout.param[i].offset, n), value);
     }
-    adamw_reset(&t->opt, t->dev);
+    check_no_err(adamw_reset(&t->opt, t->dev));
 }
 
 static void toy_open(Toy *t, Comm *comm, Device *dev, Variant variant)
@@ -128,7 +128,7 @@ static void toy_open(Toy *t, Comm *comm, Device *dev, Variant variant)
     check_no_err(shard_make(&t->disjoint, &t->layout, comm->rank, comm->world));
     check_no_err(
         shard_make(&t->owned, &t->layout, sharded ? comm->rank : 0, sharded ? comm->world : 1));
-    adamw_init(&t->opt, &t->owned, &HYPER, DTYPE_F32);
+    adamw_init(&t->opt, &t->owned, &HYPER, (AdamwForm){.master = MASTER_NONE});
     t->rounds = reducer_needs_wire(&system, comm->world);
     arena_init(&arena, NULL, 0);
     toy_carve(t, &arena);

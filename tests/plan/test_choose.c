@@ -269,6 +269,8 @@ static void apply_fix(const Plan *plan, Config *cfg, PlanTarget *target)
         cfg->memory.recompute = CONFIG_RECOMPUTE_AUTO;
     else if (strncmp(plan->fix, "head_chunk = auto", 17) == 0)
         cfg->memory.head_chunk = CONFIG_AUTO;
+    else if (strncmp(plan->fix, "offload = auto", 14) == 0)
+        cfg->memory.offload = CONFIG_OFFLOAD_AUTO;
     else
         fail_msg("no fix, or one that is not known here: '%s'", plan->fix);
 }
@@ -280,7 +282,8 @@ static void a_refusal_names_something_that_fits(void **state)
         Config cfg;
         gpt2(&cfg, 12, 12, 768);
         PlanTarget target = card_of_12_gb(1);
-        target.limit_bytes = variant < 3 ? (size_t)(4.0 * GIB) : (size_t)(1.6 * GIB);
+        target.limit_bytes = variant < 3 ? (size_t)(3.0 * GIB) : (size_t)(1.6 * GIB);
+        cfg.memory.offload = CONFIG_OFFLOAD_NONE;
         if (variant == 0)
             cfg.batch.micro_batch = 64;
         if (variant == 1)
@@ -288,7 +291,7 @@ static void a_refusal_names_something_that_fits(void **state)
         if (variant == 2)
             cfg.memory.head_chunk = 65536, cfg.batch.micro_batch = 32;
         if (variant == 3)
-            cfg.memory.offload = CONFIG_OFFLOAD_NONE, cfg.memory.recompute = CONFIG_RECOMPUTE_BLOCK;
+            cfg.memory.recompute = CONFIG_RECOMPUTE_BLOCK;
         check_no_err(plan_build(plan, &cfg, &target));
         assert_false(plan_fits(plan));
         check_err(plan_check(plan), ERR_USAGE, plan->fix);
@@ -306,7 +309,7 @@ static void host_memory_has_a_limit_too(void **state)
     PlanTarget target = card_of_12_gb(1);
     target.host_limit_bytes = 1 << 10;
     check_no_err(plan_build(plan, &cfg, &target));
-    check_err(plan_check(plan), ERR_USAGE, "of host memory per rank, 1.0 KiB can be had");
+    check_err(plan_check(plan), ERR_USAGE, "for the 1 rank of a host, 1.0 KiB can be had");
 }
 
 /* ---- cards ------------------------------------------------------------------------------- */

@@ -28,7 +28,8 @@ GptDims toy_dims(bool bias)
 
 ToyArgs toy_args(bool bias)
 {
-    return (ToyArgs){toy_dims(bias), DTYPE_F32, 2000, 0, 1};
+    return (ToyArgs){
+        .dims = toy_dims(bias), .dtype = DTYPE_F32, .bucket_elements = 2000, .world = 1};
 }
 
 static Tensor new_vector(DType dtype, int64_t n)
@@ -38,6 +39,13 @@ static Tensor new_vector(DType dtype, int64_t n)
     assert_non_null(data);
     memset(data, 0xff, n_bytes);
     return tensor_1d(data, dtype, n);
+}
+
+static AdamwForm form_of(const ToyArgs *args)
+{
+    AdamwMaster master = args->halves ? MASTER_REMAINDER16 : MASTER_F32;
+    return (AdamwForm){.master = args->dtype == DTYPE_F32 ? MASTER_NONE : master,
+                       .offload = args->offload};
 }
 
 void toy_open(ToyRun *run, const ToyArgs *args, Comm *comm, Device *dev, const char *out_dir)
@@ -51,11 +59,12 @@ void toy_open(ToyRun *run, const ToyArgs *args, Comm *comm, Device *dev, const c
     run->model.layout = &run->layout;
     run->model.params = new_vector(args->dtype, run->layout.count);
     config_defaults(&run->cfg);
-    adamw_init(&run->optim, &run->shard, &run->cfg.optim, args->dtype);
-    run->optim.m = new_vector(DTYPE_F32, run->shard.count);
-    run->optim.v = new_vector(DTYPE_F32, run->shard.count);
-    if (run->optim.has_master)
-        run->optim.master = new_vector(DTYPE_F32, run->shard.count);
+    adamw_init(&run->optim, &run->shard, &run->cfg.optim, form_of(args));
+    run->optim.state.m = new_vector(DTYPE_F32, run->shard.count);
+    run->optim.state.v = new_vector(DTYPE_F32, run->shard.count);
+    if (run->optim.form.master != MASTER_NONE)
+        run->optim.state.master =
+            new_vector(args->halves ? DTYPE_U16 : DTYPE_F32, run->shard.count);
     snprintf(run->cfg.run.out_dir, sizeof run->cfg.run.out_dir, "%s", out_dir);
     run->state = (CheckpointState){.comm = comm,
                                    .dev = dev,
@@ -69,20 +78,22 @@ void toy_open(ToyRun *run, const ToyArgs *args, Comm *comm, Device *dev, const c
 void toy_close(ToyRun *run)
 {
     free(run->model.params.data);
-    free(run->optim.m.data);
-    free(run->optim.v.data);
-    free(run->optim.master.data);
+    free(run->optim.state.m.data);
+    free(run->optim.state.v.data);
+    free(run->optim.state.master.data);
     free(run->state.staging.data);
     shard_free(&run->shard);
     layout_free(&run->layout);
 }
 
-/* Of any sign, 24 bits of mantissa, 2^-15 to 2: rounding to 16 bits loses something, never all. */
+/* Of any sign, 24 bits of mantissa, 2^-15 to 2: rounding to 16 bits loses something, never all. The
+ * last bit is set, so that neither half is zero. */
 static float value_of(uint64_t fill, Role role, const Param *p, int64_t index)
 {
     uint64_t stream = (uint64_t)p->kind << 40 | (uint64_t)(p->layer + 1) << 8 | (uint64_t)role;
     uint32_t word = rng_block(fill, RNG_INIT, stream, (uint64_t)index).word[0];
-    uint32_t bits = (word & 0x80000000u) | (112 + (word >> 27 & 15)) << 23 | (word & 0x7fffffu);
+    uint32_t bits =
+        (word & 0x80000000u) | (112 + (word >> 27 & 15)) << 23 | (word & 0x7fffffu) | 1u;
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
@@ -111,13 +122,17 @@ static void visit_shard(const ToyRun *run, const Tensor *vector, uint64_t fill, 
     }
 }
 
+/* What a vector of this dtype holds of it: u16 is the low half of a master. */
 static uint32_t rounded_bits(DType dtype, float value)
 {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     if (dtype == DTYPE_F32)
         return bits;
-    return dtype == DTYPE_BF16 ? bf16_from_f32(value) : f16_from_f32(value);
+    Halves halves = f32_split(value);
+    return dtype == DTYPE_U16    ? halves.low
+           : dtype == DTYPE_BF16 ? halves.high
+                                 : f16_from_f32(value);
 }
 
 static void set_element(const Tensor *vector, int64_t at, float value, const char *name)
@@ -147,10 +162,10 @@ static void check_element(const Tensor *vector, int64_t at, float value, const c
 static void visit_all(const ToyRun *run, uint64_t fill, VisitFn *visit)
 {
     visit_flat(run, &run->model.params, fill, visit);
-    visit_shard(run, &run->optim.m, fill, ROLE_M, visit);
-    visit_shard(run, &run->optim.v, fill, ROLE_V, visit);
-    if (run->optim.has_master)
-        visit_shard(run, &run->optim.master, fill, ROLE_WEIGHT, visit);
+    visit_shard(run, &run->optim.state.m, fill, ROLE_M, visit);
+    visit_shard(run, &run->optim.state.v, fill, ROLE_V, visit);
+    if (run->optim.form.master != MASTER_NONE)
+        visit_shard(run, &run->optim.state.master, fill, ROLE_WEIGHT, visit);
 }
 
 static void zero(Tensor vector)
@@ -161,10 +176,10 @@ static void zero(Tensor vector)
 void toy_fill(ToyRun *run, uint64_t fill)
 {
     zero(run->model.params);
-    zero(run->optim.m);
-    zero(run->optim.v);
-    if (run->optim.has_master)
-        zero(run->optim.master);
+    zero(run->optim.state.m);
+    zero(run->optim.state.v);
+    if (run->optim.form.master != MASTER_NONE)
+        zero(run->optim.state.master);
     visit_all(run, fill, set_element);
 }
 
@@ -192,8 +207,8 @@ void toy_check(const ToyRun *run, uint64_t fill)
         owned += run->shard.segment[i].count;
     visit_all(run, fill, check_element);
     check_padding(run->model.params, gpt_param_count(&run->model.dims, true), "params");
-    check_padding(run->optim.m, owned, "exp_avg");
-    check_padding(run->optim.v, owned, "exp_avg_sq");
-    if (run->optim.has_master)
-        check_padding(run->optim.master, owned, "master");
+    check_padding(run->optim.state.m, owned, "exp_avg");
+    check_padding(run->optim.state.v, owned, "exp_avg_sq");
+    if (run->optim.form.master != MASTER_NONE)
+        check_padding(run->optim.state.master, owned, "master");
 }

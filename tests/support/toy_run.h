@@ -11,6 +11,8 @@ typedef struct {
     DType dtype;             /* of the parameters; not float32: there are master weights */
     int64_t bucket_elements; /* smallest bucket */
     int32_t rank, world;     /* of the shard; (0, 1) is zero_stage 0 */
+    bool halves;             /* master weights beside bfloat16 parameters are their low halves */
+    bool offload;            /* AdamW's state is in host memory */
 } ToyArgs;
 
 typedef struct {
