@@ -10,7 +10,8 @@
  * The algorithms differ in the order of their sums, hence in the last bits, in what alignment and
  * workspace they need, and in a made-up time: which is fastest depends on the shape, and it is
  * seldom the one that the heuristic names first. INPLACE adds its parts in an order that changes
- * from run to run: who lets it in sees results that do not repeat. */
+ * from run to run: who lets it in sees results that do not repeat. It stands for as many as are
+ * wanted: who asks for sums of its kind is offered nothing else. */
 #include <cublasLt.h>
 
 #include <stdatomic.h>
@@ -345,14 +346,15 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     cublasStatus_t status = make_product(&p, desc, a, b, c, d);
     if (status)
         return status;
-    for (int id = 0; id < N_ALGOS && *n_found < n_wanted; id++) {
+    for (int id = 0; id < N_ALGOS; id++) {
         size_t workspace = workspace_of((AlgoId)id, &p);
         if ((ALGOS[id].scheme & ~preference->schemes) != 0 ||
             workspace > preference->workspace_bytes ||
             !algo_fits((AlgoId)id, &p, preference->align))
             continue;
-        result[(*n_found)++] = (cublasLtMatmulHeuristicResult_t){
-            .algo = make_algo((AlgoId)id, preference->align), .workspaceSize = workspace};
+        for (int left = id == INPLACE ? n_wanted : 1; left > 0 && *n_found < n_wanted; left--)
+            result[(*n_found)++] = (cublasLtMatmulHeuristicResult_t){
+                .algo = make_algo((AlgoId)id, preference->align), .workspaceSize = workspace};
     }
     return *n_found > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }

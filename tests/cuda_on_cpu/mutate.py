@@ -147,6 +147,7 @@ class Bug:
     old: str
     new: str
     tests: list
+    variant: str  # of the op suites, GPT_OP_VARIANT: the device and dtype it shows on
 
 
 def changed_text(bug):
@@ -200,18 +201,20 @@ SIGNS = [
     (r"ThreadSanitizer: ([\w ]+)", "TSan"),
     (r"cuda_on_cpu: (.{1,60})", "emulator"),
     (r"assertion failed: (.{1,60})", "assertion"),
+    (r"(\w+\.[ch]:\d+): error: Failure", "check"),
     (r"\[ RUN      \] (\w+)(?![\s\S]*\[ RUN )", "test"),
     (r"(?m)^FAIL: (.{1,60})", "test"),
 ]
 
 
-def run_test(build, test, schedule, program=None):
+def run_test(build, test, schedule, variant, program=None):
     """What noticed something: a text, or None."""
     t = build.tests[test]
     command = [str(program) if program and w == str(build.program_of(test)) else w for w in t.command]
     environment = {**os.environ, **t.environment}
     order, streams = SCHEDULES[schedule]
     environment["GPT_EMU_ORDER"] = order
+    environment["GPT_OP_VARIANT"] = variant
     environment["CMOCKA_TEST_ABORT"] = "1"  # the first failure is enough
     if streams:
         environment["GPT_EMU_STREAMS"] = streams
@@ -228,12 +231,12 @@ def run_test(build, test, schedule, program=None):
     return f"exit status {done.returncode}"
 
 
-def check_baseline(build, test, schedule):
+def check_baseline(build, test, schedule, variant):
     """What is noticed must be the bug: the unchanged program is silent."""
     with build.lock:
-        key = test, schedule
+        key = test, schedule, variant
         if key not in build.baseline:
-            build.baseline[key] = run_test(build, test, schedule)
+            build.baseline[key] = run_test(build, test, schedule, variant)
         if build.baseline[key]:
             raise Broken(f"{test} ({build.kind}, schedule {schedule}) fails unchanged: {build.baseline[key]}")
 
@@ -247,9 +250,9 @@ def try_bug(bug, build, folder):
         for test in bug.tests:
             program = link_bug(build, test, objects, folder)
             for schedule in range(len(SCHEDULES)):
-                noticed = run_test(build, test, schedule, program)
+                noticed = run_test(build, test, schedule, bug.variant, program)
                 if noticed:
-                    check_baseline(build, test, schedule)
+                    check_baseline(build, test, schedule, bug.variant)
                     return f"{test}, order {SCHEDULES[schedule][0]}: {noticed}"
         return None
     finally:
@@ -263,6 +266,7 @@ CROSS_ENTROPY = "kernels/cuda/cross_entropy.cu", ["kernels_ops_cross_entropy"]
 FORWARD = "kernels/cuda/attention_forward_sm80.cu", ["kernels_ops_attention"]
 BACKWARD = "kernels/cuda/attention_backward_sm80.cu", ["kernels_ops_attention"]
 TILES = "kernels/cuda/attention_tiles.cuh", ["kernels_ops_attention"]
+TENSOR_CORES = FORWARD, BACKWARD, TILES
 SIMT = "kernels/cuda/attention_simt.cu", ["kernels_ops_attention"]
 EMBEDDING = "kernels/cuda/embedding.cu", ["kernels_ops_embedding"]
 REDUCE = "kernels/cuda/reduce.cu", ["kernels_ops_reduce"]
@@ -273,6 +277,7 @@ COLUMN_SUMS = "kernels/cuda/column_sums.cu", ["cuda_column_sums"]
 LINEAR = "kernels/cuda/linear.c", ["kernels_ops_linear"]
 HEAD = "kernels/cuda/head.c", ["kernels_ops_linear"]
 GEMM = "kernels/cuda/gemm.c", ["kernels_ops_linear"]
+CHOOSE = "kernels/cuda/gemm_choose.c", ["cuda_on_cpu_gemm_choice"]
 NCCL = "comm/comm_nccl.c", ["comm_data_np2"]
 REDUCER = "src/optim/reducer.c", ["optim_reducer_np2"]
 STEP = "src/train/step.c", ["train_trainer_np2"]
@@ -280,7 +285,8 @@ STEP = "src/train/step.c", ["train_trainer_np2"]
 
 def bug(place, name, old, new, tests=None):
     file, usual = place
-    return Bug(name, file, old, new, tests or usual)
+    variant = "cuda-bf16" if place in TENSOR_CORES else "cuda"  # the one prefix of all three
+    return Bug(name, file, old, new, tests or usual, variant)
 
 
 BUGS = [
@@ -324,8 +330,7 @@ BUGS = [
     bug(BACKWARD, "lse and delta have one stage",
         "cp_async_commit();\n        float *lse = statistics + parity * 2 * STEP,",
         "cp_async_commit();\n        float *lse = statistics,"),
-    bug(BACKWARD, "keys skip a step of queries too many",
-        "if (query0 + STEP <= key0)", "if (query0 + STEP <= key0 + 1)"),
+    bug(BACKWARD, "keys skip the queries beside them", "if (query0 + STEP <= key0)", "if (query0 <= key0)"),
     bug(TILES, "swizzle differs between writing and reading",
         "chunk_place<D>(16 * n + row, 2 * k + chunk)", "(16 * n + row) * (D / 8) + 2 * k + chunk"),
     bug(TILES, "halves of a right fragment swapped",
@@ -365,6 +370,18 @@ BUGS = [
     bug(HEAD, "head's weight gradient loses its beta", "columns, input, 1, ", "columns, input, 0, "),
     bug(GEMM, "transpositions swapped",
         "CUBLASLT_MATMUL_DESC_TRANSA, &of_b, sizeof of_b", "CUBLASLT_MATMUL_DESC_TRANSA, &of_a, sizeof of_a"),
+    bug(GEMM, "the right factor has the left one's stride", ".ldb = b.ld,", ".ldb = a.ld,"),
+    bug(GEMM, "a product that adds shares the choice of one that does not",
+        "key.add = beta != 0;", "key.add = 0;", ["cuda_on_cpu_gemm_choice"]),
+    bug(GEMM, "the bias of the first product is kept",
+        "data->bias ? set_bias(plan, data->bias) : CUBLAS_STATUS_SUCCESS",
+        "CUBLAS_STATUS_SUCCESS"),
+    bug(CHOOSE, "sums in any order are asked for",
+        "status =\n            set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, "
+        "&schemes, sizeof schemes);", "(void)schemes;"),
+    bug(CHOOSE, "sums in any order are let in",
+        "(scheme == CUBLASLT_REDUCTION_SCHEME_NONE ||", "(true || scheme == CUBLASLT_REDUCTION_SCHEME_NONE ||"),
+    bug(CHOOSE, "the slowest is kept", "ms < best", "ms > best"),
     # ---- between compute and communication, and between ranks
     bug(NCCL, "communication does not wait for compute",
         "return cuda_err(cudaStreamWaitEvent(w->stream, w->computed, cudaEventWaitDefault),\n"

@@ -202,6 +202,21 @@ static void a_repeated_product_prepares_nothing(void **state)
     check_no_err(device_sync(&fx->dev));
 }
 
+/* c += a b reads c: how fast that is says nothing of c = a b. */
+static void a_product_that_adds_is_another_product(void **state)
+{
+    OpFixture *fx = *state;
+    Product p = product_make(fx, 24, 40, 56);
+    const CudaGemmIn a = {p.a.t.data, DTYPE_F32, 56, false}, b = {p.b.t.data, DTYPE_F32, 40, false};
+    const CudaGemmOut c = {p.c.t.data, DTYPE_F32, 40};
+    for (int run = 0; run < 2; run++) {
+        cuda_gemm(&fx->dev, 24, 40, 56, a, b, 0, c, NULL);
+        cuda_gemm(&fx->dev, 24, 40, 56, a, b, 1, c, NULL);
+        assert_int_equal(cuda_device(&fx->dev)->tuner->n_plans, 2);
+    }
+    check_no_err(device_sync(&fx->dev));
+}
+
 /* ---- imported choices -------------------------------------------------------------------- */
 
 /* A line with a right checksum about a plan. */
@@ -359,6 +374,7 @@ int main(void)
         OP_TEST(without_tuning_the_first_is_taken),
         OP_TEST(algorithms_differ_in_their_bits),
         OP_TEST(a_repeated_product_prepares_nothing),
+        OP_TEST(a_product_that_adds_is_another_product),
         OP_TEST(an_imported_choice_wins),
         OP_TEST(an_import_that_cannot_run_is_as_absent),
         OP_TEST(sums_in_any_order_are_never_used),

@@ -1,3 +1,4 @@
+#include "tests/support/check_err.h"
 #include "tests/support/op_fixture.h"
 #include "tests/support/oracle.h"
 
@@ -126,6 +127,22 @@ static void a_row_of_gradients_sums_to_zero(void **state)
     }
 }
 
+/* The last logit is the last byte of its memory. */
+static void nothing_behind_the_logits_is_touched(void **state)
+{
+    OpFixture *fx = *state;
+    for (int i = 0; i < N_SHAPES; i++) {
+        Loss a = loss_make(fx, SHAPES[i], 2), edge = a;
+        check_no_err(device_alloc(&fx->dev, tensor_bytes(a.logits.t), &edge.logits.t.data));
+        device_copy(&fx->dev, edge.logits.t, a.logits.t);
+        forward_call(&fx->dev, &edge);
+        both_call(&fx->dev, &edge);
+        both_call(&fx->dev, &a);
+        CHECK_TWINS_SAME(fx, edge.logits, a.logits);
+        device_free(&fx->dev, edge.logits.t.data);
+    }
+}
+
 /* Multiples of 64 up to 16384 are exact in every dtype, and so are their differences. */
 static void large_logits_are_stable(void **state)
 {
@@ -230,6 +247,7 @@ int main(void)
         OP_TEST(padded_columns_get_exactly_zero),
         OP_TEST(ignored_targets_give_zero_loss_and_zero_gradient),
         OP_TEST(a_row_of_gradients_sums_to_zero),
+        OP_TEST(nothing_behind_the_logits_is_touched),
         OP_TEST(large_logits_are_stable),
         OP_TEST(one_huge_logit_wins_wherever_it_is),
         OP_TEST(unaligned_rows_give_the_same),

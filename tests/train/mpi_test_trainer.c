@@ -227,6 +227,36 @@ static void test_every_rank_has_the_same_parameters_and_loss(void **state)
     close_run(&run);
 }
 
+/* The parameters after some steps with this zero_stage; the caller frees. */
+static void *params_by_stage(MpiTest *mpi, const char *zero_stage, size_t *n_bytes)
+{
+    Run run;
+    StepRecord record;
+    open_run(&run, mpi);
+    set(&run, "zero_stage", zero_stage);
+    check_no_err(start(&run));
+    for (int i = 0; i < 4; i++)
+        check_no_err(trainer_step(&run.trainer, &record));
+    check_no_err(reducer_await(&run.trainer.reducer));
+    *n_bytes = tensor_bytes(run.trainer.model.params);
+    void *params = params_of(&run);
+    close_run(&run);
+    return params;
+}
+
+/* With stage 1 parameters arrive from other ranks while a step begins, with stage 0 never. Stale
+ * ones are stale on all ranks alike: only the comparison sees them. */
+static void test_parameters_are_there_before_they_are_used(void **state)
+{
+    size_t n_whole, n_shared;
+    void *whole = params_by_stage(*state, "0", &n_whole);
+    void *shared = params_by_stage(*state, "1", &n_shared);
+    assert_true(n_whole > 0 && n_whole <= n_shared); /* padding: shared is padded for its ranks */
+    assert_memory_equal(whole, shared, n_whole);
+    free(whole);
+    free(shared);
+}
+
 /* ---- signals --------------------------------------------------------------------------------- */
 
 static void test_a_signal_to_one_rank_stops_all_at_the_same_step(void **state)
@@ -265,6 +295,7 @@ int main(void)
         cmocka_unit_test(test_an_overflow_in_float16_lowers_the_loss_scale_on_all),
         cmocka_unit_test(test_a_float16_loss_that_is_not_finite_is_a_bad_step),
         cmocka_unit_test(test_every_rank_has_the_same_parameters_and_loss),
+        cmocka_unit_test(test_parameters_are_there_before_they_are_used),
         cmocka_unit_test(test_a_signal_to_one_rank_stops_all_at_the_same_step),
         cmocka_unit_test(test_a_signal_to_one_rank_ends_the_evaluation_of_all),
     };
