@@ -132,7 +132,6 @@ static Err describe(CudaDevice *cuda)
     snprintf(cuda->name, sizeof(cuda->name), "%.*s", (int)sizeof(cuda->name) - 1, prop.name);
     cuda->compute_capability = 10 * prop.major + prop.minor;
     cuda->n_sms = prop.multiProcessorCount;
-    cuda->shared_bytes_per_block = prop.sharedMemPerBlockOptin;
     if (cuda->compute_capability < OLDEST_CAPABILITY)
         FAIL(ERR_SYSTEM,
              "GPU %d is a %s of compute capability %d.%d, this program needs 7.5 or newer",

@@ -25,7 +25,6 @@ typedef struct {
     cublasLtHandle_t cublas;
     GemmTuner *tuner;
     char name[128];
-    size_t shared_bytes_per_block; /* the most a kernel may ask for */
 } CudaDevice;
 
 static inline CudaDevice *cuda_device(const Device *dev)
