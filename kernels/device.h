@@ -24,6 +24,7 @@ typedef struct {
     const DeviceOps *ops;
     Err err;           /* sticky; owned */
     int32_t n_threads; /* CPU: OpenMP threads of every op */
+    bool amx;          /* CPU: large products are computed on AMX */
     int32_t n_sharers; /* ranks that share its memory, this one included; 1 unless set after open */
     int64_t n_allocations; /* calls of device_alloc and device_alloc_host since open */
     Tensor workspace;      /* bytes for op-internal scratch; borrowed from the plan's arena */

@@ -1,5 +1,6 @@
 /* The CPU as a device: memory of the host, OpenMP threads, and the table of ops. Everything is done
  * when a call returns, so sync has nothing to wait for. */
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/host.h"
@@ -7,6 +8,7 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/ops_table.h"
 
+#include <math.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +31,9 @@ static Err cpu_open(Device *dev, const DeviceArgs *args)
 {
     dev->n_threads = args->n_threads > 0 ? args->n_threads : 1;
     omp_set_num_threads(dev->n_threads);
-    return cpu_gemm_open(dev->n_threads);
+    TRY(cpu_gemm_open(dev->n_threads));
+    dev->amx = cpu_gemm_allows_amx() && amx_open();
+    return OK;
 }
 
 static void cpu_close(Device *dev)
@@ -39,13 +43,16 @@ static void cpu_close(Device *dev)
 
 static Err cpu_info(Device *dev, DeviceInfo *info)
 {
-    host_name(info->name, sizeof(info->name) - 32);
+    host_name(info->name, sizeof(info->name) - 72);
     size_t used = strlen(info->name);
-    snprintf(info->name + used, sizeof(info->name) - used, ", %d thread%s", (int)dev->n_threads,
-             dev->n_threads == 1 ? "" : "s");
+    snprintf(info->name + used, sizeof(info->name) - used, ", %d thread%s%s", (int)dev->n_threads,
+             dev->n_threads == 1 ? "" : "s",
+             dev->amx ? ", products as six of bfloat16 on AMX" : "");
     host_memory(&info->memory_total_bytes, &info->memory_free_bytes);
     info->host_free_bytes = info->memory_free_bytes;
     info->peak_flops = host_peak_flops(dev->n_threads);
+    if (dev->amx)
+        info->peak_flops = fmax(info->peak_flops, amx_peak_flops(dev->n_threads));
     snprintf(info->peak_source, sizeof(info->peak_source), "measured");
     info->storage_dtype = DTYPE_F32;
     return OK;
@@ -176,7 +183,8 @@ size_t cpu_workspace_bytes(int32_t n_threads, const OpLimits *limits)
 {
     size_t rows =
         larger(cpu_layernorm_scratch_bytes(limits), cpu_attention_scratch_bytes(n_threads, limits));
-    return larger(rows, cpu_outer_sum_scratch_bytes(n_threads));
+    size_t products = larger(cpu_outer_sum_scratch_bytes(n_threads), amx_scratch_bytes(n_threads));
+    return larger(rows, products);
 }
 
 static void cpu_print_versions(FILE *out)

@@ -21,8 +21,22 @@ typedef struct {
     bool transposed; /* the product takes its transpose */
 } GemmIn;
 
+/* c (m,n) = or += a b, where a is (m,k) and b (k,n) after their transposition; float32, row-major,
+ * rows of c ldc apart. */
+typedef struct {
+    int64_t m, n, k;
+    GemmIn a, b;
+    const float *bias; /* (n), added to every row; NULL: none, and none with add */
+    bool add;          /* +=, not = */
+    float *c;
+    int64_t ldc;
+} Product;
+
 /* Before the first product: the threads it may use. */
 Err cpu_gemm_open(int32_t n_threads);
+
+/* May AMX be used, as far as the library's own settings go (oneDNN's ONEDNN_MAX_CPU_ISA)? */
+bool cpu_gemm_allows_amx(void);
 
 /* c (m,n) = beta * c + a b, where a is (m,k) and b (k,n) after their transposition; float32,
  * row-major, rows of c ldc apart. With beta 0 c need not be initialised. ERR_SYSTEM when the

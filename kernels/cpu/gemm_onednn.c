@@ -9,6 +9,12 @@ Err cpu_gemm_open(int32_t n_threads)
     return OK;
 }
 
+bool cpu_gemm_allows_amx(void)
+{
+    int isa = (int)dnnl_get_effective_cpu_isa(), amx = (int)dnnl_cpu_isa_avx512_core_amx;
+    return (isa & amx) == amx;
+}
+
 Err cpu_gemm(int64_t m, int64_t n, int64_t k, GemmIn a, GemmIn b, float beta, float *c, int64_t ldc)
 {
     dnnl_status_t status = dnnl_sgemm(a.transposed ? 'T' : 'N', b.transposed ? 'T' : 'N', m, n, k,

@@ -17,6 +17,11 @@ Err cpu_gemm_open(int32_t n_threads)
     return OK;
 }
 
+bool cpu_gemm_allows_amx(void)
+{
+    return true;
+}
+
 /* Its default interface counts in int. */
 static blasint narrow(int64_t n)
 {

@@ -129,27 +129,10 @@ static void add_part(const Part *p)
             add_rows(p, row, column);
 }
 
-/* Into how many parts to cut I, so that n_threads parts (I in `parts`, O in n_threads / parts) have
- * the shortest edges: each thread packs what its edges see. */
-static int64_t parts_of_rows(int64_t n_threads, int64_t I, int64_t O)
-{
-    int64_t best = 1, shortest = INT64_MAX;
-    for (int64_t parts = 1; parts <= n_threads; parts++) {
-        if (n_threads % parts)
-            continue;
-        int64_t edges = I / parts + O * parts / n_threads;
-        if (edges < shortest) {
-            shortest = edges;
-            best = parts;
-        }
-    }
-    return best;
-}
-
 void cpu_outer_sum(int32_t n_threads, void *scratch, float *c, const float *a, const float *b,
                    int64_t N, int64_t I, int64_t O)
 {
-    int64_t i_parts = parts_of_rows(n_threads, I, O), o_parts = n_threads / i_parts;
+    int64_t i_parts = cpu_parts_of_rows(n_threads, I, O), o_parts = n_threads / i_parts;
 #pragma omp parallel for schedule(static, 1) num_threads(n_threads)
     for (int32_t t = 0; t < n_threads; t++) {
         Span i = cpu_span(I, i_parts, t / o_parts, TILE_ROWS);

@@ -23,4 +23,21 @@ static inline Span cpu_span(int64_t n, int64_t n_parts, int64_t i, int64_t unit)
     return span;
 }
 
+/* Into how many parts to cut the rows of a matrix, so that n_parts parts of it (rows in that many,
+ * columns in n_parts divided by it) have the shortest edges. */
+static inline int64_t cpu_parts_of_rows(int64_t n_parts, int64_t rows, int64_t columns)
+{
+    int64_t best = 1, shortest = INT64_MAX;
+    for (int64_t parts = 1; parts <= n_parts; parts++) {
+        if (n_parts % parts)
+            continue;
+        int64_t edges = rows / parts + columns * parts / n_parts;
+        if (edges < shortest) {
+            shortest = edges;
+            best = parts;
+        }
+    }
+    return best;
+}
+
 #endif
