@@ -100,7 +100,7 @@ typedef struct {
     int32_t device;      /* ConfigDevice */
     int32_t dtype;       /* ConfigDtype */
     int32_t comm;        /* ConfigComm */
-    int64_t zero_stage;  /* 0 or 1 */
+    int64_t zero_stage;  /* 0, 1, 2 or CONFIG_AUTO: the plan's zero_stage is what counts */
     int32_t grad_reduce; /* ConfigGradReduce */
     int32_t comm_dtype;  /* ConfigCommDtype */
     int64_t bucket_mb;   /* smallest bucket, MiB of fp32 gradients */

@@ -22,21 +22,23 @@
 #define C_TEXT    char *
 
 #define BOOL(section, key, def, help)                                                              \
-    {MEMBER(BOOL, section, key), def, 0, 0, false, "", "", "", help}
+    {MEMBER(BOOL, section, key), def, 0, 0, false, "", "", "", help, false}
 #define COUNT(section, key, def, low, high, unit, help)                                            \
-    {MEMBER(COUNT, section, key), def, low, high, false, unit, "", "", help}
+    {MEMBER(COUNT, section, key), def, low, high, false, unit, "", "", help, false}
+#define COUNT_OR_AUTO(section, key, def, low, high, unit, help)                                    \
+    {MEMBER(COUNT, section, key), def, low, high, false, unit, "", "", help, true}
 #define REAL(section, key, def, low, high, help)                                                   \
-    {MEMBER(REAL, section, key), def, low, high, false, "", "", "", help}
+    {MEMBER(REAL, section, key), def, low, high, false, "", "", "", help, false}
 #define BELOW(section, key, def, low, high, help)                                                  \
-    {MEMBER(REAL, section, key), def, low, high, true, "", "", "", help}
+    {MEMBER(REAL, section, key), def, low, high, true, "", "", "", help, false}
 #define BYTES(section, key, def, low, high, help)                                                  \
-    {MEMBER(BYTES, section, key), def, low, high, false, "", "", "", help}
+    {MEMBER(BYTES, section, key), def, low, high, false, "", "", "", help, false}
 #define SECONDS(section, key, def, low, high, unbuilt, help)                                       \
-    {MEMBER(SECONDS, section, key), def, low, high, false, "seconds", "", unbuilt, help}
+    {MEMBER(SECONDS, section, key), def, low, high, false, "seconds", "", unbuilt, help, false}
 #define CHOICE(section, key, def, choices, unbuilt, help)                                          \
-    {MEMBER(CHOICE, section, key), def, 0, 0, false, "", choices, unbuilt, help}
+    {MEMBER(CHOICE, section, key), def, 0, 0, false, "", choices, unbuilt, help, false}
 #define TEXT(section, key, def, help)                                                              \
-    {MEMBER(TEXT, section, key), def, 0, 0, false, "", "", "", help}
+    {MEMBER(TEXT, section, key), def, 0, 0, false, "", "", "", help, false}
 
 /* One row for every setting: parsing, defaults, bounds, --help, the echo and the copy in each
  * checkpoint all come from here. Rows of one section stand together, in the order users read
@@ -98,9 +100,11 @@ static const Field FIELDS[] = {
            "of parameters and activations; auto: the best the device has; the CPU has float32, GPUs "
            "multiply it as TF32"),
     CHOICE(system, comm, "auto", " auto nccl mpi ", "", "what moves gradients; auto: by device"),
-    COUNT(system, zero_stage, "1", 0, 1, "", "1: optimizer state is shared out over ranks"),
+    COUNT_OR_AUTO(system, zero_stage, "1", 0, 2, "",
+          "ranks share out 1: AdamW's state, 2: and gradients, which are then reduced in each "
+          "micro-step; auto: what fits"),
     CHOICE(system, grad_reduce, "reduce_scatter", " reduce_scatter all_reduce ", "",
-           "with zero_stage 1; zero_stage 0 always reduces to all"),
+           "from zero_stage 1 on; zero_stage 0 always reduces to all"),
     CHOICE(system, comm_dtype, "float32", " float32 bfloat16 ", "",
            "of gradients on their way to where they are added, in float32"),
     COUNT(system, bucket_mb, "25", 1, 16384, "MiB", "gradients travel in pieces of at least this"),
@@ -253,7 +257,7 @@ static const void *const_member(const Config *cfg, const Field *f)
 static bool allows_auto(const Field *f)
 {
     bool numeric = f->type == AS_COUNT || f->type == AS_BYTES || f->type == AS_SECONDS;
-    return numeric && strcmp(f->default_text, "auto") == 0;
+    return f->takes_auto || (numeric && strcmp(f->default_text, "auto") == 0);
 }
 
 static ValueText print_number(const Field *f, double value)

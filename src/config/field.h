@@ -28,6 +28,7 @@ typedef struct {
     const char *choices; /* AS_CHOICE: the words in the order of the enum, between blanks */
     const char *unbuilt; /* choices refused for now; "*": everything but the default */
     const char *help;
+    bool takes_auto; /* numeric: though it is not the default */
 } Field;
 
 enum {

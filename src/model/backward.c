@@ -18,7 +18,8 @@ typedef struct {
     Tensor narrow; /* (N,C) gradients of a sublayer's inputs; free once ln_f's backward is done */
 } Pass;
 
-/* Everything from this tensor to the end of the flat vector is final. */
+/* Everything from this tensor to the end of the flat vector is final, and nothing in front of it
+ * has been touched but the head's share of wte's: buckets end at these places (layout.c). */
 static void final_from(Pass *p, ParamKind kind, int32_t layer)
 {
     const Layout *layout = p->m->layout;

@@ -18,11 +18,15 @@ Err gpt2_open(GPT2 *m, const GptDims *dims, const GptShape *shape, const Layout 
            (long long)shape->head_chunk, (long long)n_rows);
     ASSERT(!shape->training || recompute_n_layers(&shape->recompute) == dims->n_layer,
            "recompute levels of %d blocks", recompute_n_layers(&shape->recompute));
+    ASSERT(!shape->bucket_grads || layout->n_buckets > LAYOUT_TABLES, "%d buckets",
+           layout->n_buckets);
     *m = (GPT2){.dims = *dims, .shape = *shape, .layout = layout};
+    m->param_bucket = calloc((size_t)layout->n_buckets, sizeof *m->param_bucket);
+    m->grad_bucket = calloc((size_t)layout->n_buckets, sizeof *m->grad_bucket);
     m->param.block = calloc((size_t)dims->n_layer, sizeof *m->param.block);
     m->grad.block = calloc((size_t)dims->n_layer, sizeof *m->grad.block);
     m->acts = calloc(1, sizeof *m->acts);
-    if (!m->param.block || !m->grad.block || !m->acts) {
+    if (!m->param_bucket || !m->grad_bucket || !m->param.block || !m->grad.block || !m->acts) {
         gpt2_close(m);
         FAIL(ERR_SYSTEM, "no memory for the views of %d layers", (int)dims->n_layer);
     }
@@ -31,6 +35,8 @@ Err gpt2_open(GPT2 *m, const GptDims *dims, const GptShape *shape, const Layout 
 
 void gpt2_close(GPT2 *m)
 {
+    free(m->param_bucket);
+    free(m->grad_bucket);
     free(m->param.block);
     free(m->grad.block);
     free(m->acts);
@@ -39,54 +45,81 @@ void gpt2_close(GPT2 *m)
 
 /* ---- views of the flat vectors ----------------------------------------------------------- */
 
-static Tensor view(Tensor flat, const Layout *layout, ParamKind kind, int32_t layer)
+static Tensor view(const Tensor *bucket, const Layout *layout, ParamKind kind, int32_t layer)
 {
     const Param *p = layout_find(layout, kind, layer);
     if (!p)
         return tensor_none();
-    Tensor t = tensor_range(flat, p->offset, param_count(p));
+    int64_t within = p->offset - layout->bucket[p->bucket].offset;
+    Tensor t = tensor_range(bucket[p->bucket], within, param_count(p));
     return p->rank == 1 ? t : tensor_as_2d(t, p->dim[0], p->dim[1]);
 }
 
-static BlockTensors view_block(Tensor flat, const Layout *layout, int32_t layer)
+static BlockTensors view_block(const Tensor *bucket, const Layout *layout, int32_t layer)
 {
     return (BlockTensors){
-        .ln_1_w = view(flat, layout, PARAM_LN_1_W, layer),
-        .ln_1_b = view(flat, layout, PARAM_LN_1_B, layer),
-        .attn_w = view(flat, layout, PARAM_ATTN_W, layer),
-        .attn_b = view(flat, layout, PARAM_ATTN_B, layer),
-        .attn_proj_w = view(flat, layout, PARAM_ATTN_PROJ_W, layer),
-        .attn_proj_b = view(flat, layout, PARAM_ATTN_PROJ_B, layer),
-        .ln_2_w = view(flat, layout, PARAM_LN_2_W, layer),
-        .ln_2_b = view(flat, layout, PARAM_LN_2_B, layer),
-        .fc_w = view(flat, layout, PARAM_FC_W, layer),
-        .fc_b = view(flat, layout, PARAM_FC_B, layer),
-        .fc_proj_w = view(flat, layout, PARAM_FC_PROJ_W, layer),
-        .fc_proj_b = view(flat, layout, PARAM_FC_PROJ_B, layer),
+        .ln_1_w = view(bucket, layout, PARAM_LN_1_W, layer),
+        .ln_1_b = view(bucket, layout, PARAM_LN_1_B, layer),
+        .attn_w = view(bucket, layout, PARAM_ATTN_W, layer),
+        .attn_b = view(bucket, layout, PARAM_ATTN_B, layer),
+        .attn_proj_w = view(bucket, layout, PARAM_ATTN_PROJ_W, layer),
+        .attn_proj_b = view(bucket, layout, PARAM_ATTN_PROJ_B, layer),
+        .ln_2_w = view(bucket, layout, PARAM_LN_2_W, layer),
+        .ln_2_b = view(bucket, layout, PARAM_LN_2_B, layer),
+        .fc_w = view(bucket, layout, PARAM_FC_W, layer),
+        .fc_b = view(bucket, layout, PARAM_FC_B, layer),
+        .fc_proj_w = view(bucket, layout, PARAM_FC_PROJ_W, layer),
+        .fc_proj_b = view(bucket, layout, PARAM_FC_PROJ_B, layer),
     };
 }
 
-static void view_all(GptTensors *tensors, Tensor flat, const Layout *layout, int32_t n_layer)
+static void view_all(GptTensors *tensors, const Tensor *bucket, const Layout *layout,
+                     int32_t n_layer)
 {
-    tensors->wte = view(flat, layout, PARAM_WTE, -1);
-    tensors->wpe = view(flat, layout, PARAM_WPE, -1);
-    tensors->ln_f_w = view(flat, layout, PARAM_LN_F_W, -1);
-    tensors->ln_f_b = view(flat, layout, PARAM_LN_F_B, -1);
+    tensors->wte = view(bucket, layout, PARAM_WTE, -1);
+    tensors->wpe = view(bucket, layout, PARAM_WPE, -1);
+    tensors->ln_f_w = view(bucket, layout, PARAM_LN_F_W, -1);
+    tensors->ln_f_b = view(bucket, layout, PARAM_LN_F_B, -1);
     for (int32_t layer = 0; layer < n_layer; layer++)
-        tensors->block[layer] = view_block(flat, layout, layer);
+        tensors->block[layer] = view_block(bucket, layout, layer);
 }
 
 /* ---- memory ------------------------------------------------------------------------------ */
+
+static void cut_into_buckets(Tensor *bucket, Tensor flat, const Layout *layout)
+{
+    for (int32_t b = 0; b < layout->n_buckets; b++)
+        bucket[b] = tensor_range(flat, layout->bucket[b].offset, layout->bucket[b].count);
+}
+
+/* The tables' gradients, then two places for the others. */
+static void layout_bucket_grads(GPT2 *m, Arena *arena)
+{
+    const Layout *layout = m->layout;
+    int64_t tables = layout->bucket[LAYOUT_TABLES].offset;
+    int64_t place = layout_largest_bucket(layout, LAYOUT_TABLES);
+    m->grads = arena_1d(arena, REGION_GRADIENTS, "gradient buckets", DTYPE_F32, tables + 2 * place);
+    for (int32_t b = 0; b < layout->n_buckets; b++) {
+        int64_t begin = b < LAYOUT_TABLES ? layout->bucket[b].offset : tables + b % 2 * place;
+        m->grad_bucket[b] = tensor_range(m->grads, begin, layout->bucket[b].count);
+    }
+}
 
 void gpt2_layout_vectors(GPT2 *m, Arena *arena)
 {
     int64_t count = m->layout->count;
     m->params = arena_1d(arena, REGION_PARAMETERS, "params", m->shape.dtype, count);
-    view_all(&m->param, m->params, m->layout, m->dims.n_layer);
+    cut_into_buckets(m->param_bucket, m->params, m->layout);
+    view_all(&m->param, m->param_bucket, m->layout, m->dims.n_layer);
     if (!m->shape.training)
         return;
-    m->grads = arena_1d(arena, REGION_GRADIENTS, "grads", DTYPE_F32, count);
-    view_all(&m->grad, m->grads, m->layout, m->dims.n_layer);
+    if (m->shape.bucket_grads) {
+        layout_bucket_grads(m, arena);
+    } else {
+        m->grads = arena_1d(arena, REGION_GRADIENTS, "grads", DTYPE_F32, count);
+        cut_into_buckets(m->grad_bucket, m->grads, m->layout);
+    }
+    view_all(&m->grad, m->grad_bucket, m->layout, m->dims.n_layer);
 }
 
 /* How many blocks keep what level `drops` does not: the first ones. None when not training. */

@@ -22,6 +22,9 @@ typedef struct {
     DType dtype;            /* of parameters and activations */
     RecomputeMix recompute; /* over n_layer blocks; not looked at when not training */
     bool training;          /* false: no gradients, one layer's activations */
+    bool bucket_grads; /* gradients have places for four buckets, not for all: the tables' own two
+                          and two that the others take by turns. backward then needs a GradReadyFn
+                          that takes a bucket out and zeroes it before the next but one begins */
 } GptShape;
 
 typedef struct {
@@ -39,9 +42,11 @@ typedef struct GptActs GptActs; /* forward.c's and backward.c's buffers: model/a
 typedef struct {
     GptDims dims;
     GptShape shape;
-    const Layout *layout;   /* borrowed */
-    Tensor params;          /* (layout->count) shape.dtype */
-    Tensor grads;           /* (layout->count) f32; none when not training */
+    const Layout *layout; /* borrowed */
+    Tensor params;        /* (layout->count) shape.dtype */
+    Tensor grads;         /* (layout->count) f32, less with bucket_grads; none when not training */
+    Tensor *param_bucket; /* [n_buckets]: where each bucket lies in params */
+    Tensor *grad_bucket;  /* [n_buckets]: and in grads */
     GptTensors param, grad; /* views into the two */
     Tensor loss_total;      /* (1) f64, += by gpt2_loss and gpt2_backward; the caller zeroes it */
     GptActs *acts;
@@ -83,8 +88,8 @@ void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch);
 /* After forward: loss_total += scale * sum of the losses. No gradients. */
 void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale);
 
-/* bucket's gradients are final (all work queued). Called once per bucket in each backward, wpe's
- * and wte's last. */
+/* bucket's gradients are final (all work queued). Called once per bucket in each backward, from the
+ * last one down, so wpe's and wte's come last. */
 typedef void GradReadyFn(void *arg, int32_t bucket);
 /* After forward of the same batch: loss_total += scale * sum of the losses, and m->grads += the
  * gradient of that. scale is 1 / (tokens of the whole step), never a mean of means. ready may be

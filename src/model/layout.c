@@ -134,11 +134,20 @@ static void add_to_bucket(Layout *layout, Param *p)
     bucket->n_params++;
 }
 
+/* Does backward finish this tensor and those behind it before it begins with those in front? The
+ * places of final_from in backward.c. */
+static bool begins_group(const Param *p)
+{
+    return p->kind == PARAM_LN_1_W || p->kind == PARAM_ATTN_PROJ_W || p->kind == PARAM_LN_2_W ||
+           p->kind == PARAM_FC_PROJ_W || p->kind == PARAM_LN_F_W;
+}
+
+/* `last` is not the last of all. */
 static bool bucket_is_full(const Layout *layout, const Param *last, int64_t bucket_elements)
 {
     if (last->kind == PARAM_WTE || last->kind == PARAM_WPE)
         return true;
-    return layout->bucket[last->bucket].count >= bucket_elements;
+    return begins_group(last + 1) && layout->bucket[last->bucket].count >= bucket_elements;
 }
 
 static void place_params(Layout *layout, int64_t bucket_elements, int64_t pad_elements)
@@ -190,6 +199,14 @@ int64_t param_count(const Param *p)
 int64_t param_file_count(const Param *p)
 {
     return p->file_rows * p->dim[1];
+}
+
+int64_t layout_largest_bucket(const Layout *layout, int32_t skip)
+{
+    int64_t largest = 0;
+    for (int32_t b = skip; b < layout->n_buckets; b++)
+        largest = layout->bucket[b].count > largest ? layout->bucket[b].count : largest;
+    return largest;
 }
 
 const Param *layout_find(const Layout *layout, ParamKind kind, int32_t layer)

@@ -5,9 +5,10 @@
  * wpe, h.0 ... h.L-1, ln_f. Names and shapes are Hugging Face's (linear weights are (in, out)),
  * so a checkpoint needs no transposing. Each tensor starts at a multiple of 64 elements. A
  * bucket is a run of whole tensors, the unit of communication: at least bucket_elements long,
- * padded to a multiple of pad_elements. wte and wpe are buckets of their own, for their
- * gradients are final last (wte is tied to the head). Padding is zero for ever and counts in no
- * norm and in no file. */
+ * padded to a multiple of pad_elements. wte and wpe are buckets of their own, the first two, for
+ * their gradients are final last (wte is tied to the head). The others end only where backward has
+ * finished all tensors behind: while gradients of one are added up, those of no other are. Padding
+ * is zero for ever and counts in no norm and in no file. */
 #ifndef GPT_MODEL_LAYOUT_H
 #define GPT_MODEL_LAYOUT_H
 
@@ -56,7 +57,7 @@ typedef enum {
 typedef struct {
     char name[48]; /* Hugging Face: "h.0.attn.c_attn.weight" */
     ParamKind kind;
-    int32_t layer;     /* -1 outside the blocks */
+    int32_t layer; /* -1 outside the blocks */
     int32_t bucket;
     int32_t rank;      /* 1 or 2 */
     int64_t dim[2];    /* in memory: wte is (Vp, C); a vector is (n, 1) */
@@ -78,11 +79,15 @@ typedef struct {
     int64_t count;  /* elements of a flat vector, padding included */
 } Layout;
 
+enum { LAYOUT_TABLES = 2 }; /* the first buckets: wte's and wpe's */
+
 /* pad_elements: what every bucket is padded to a multiple of, so that it cuts evenly over ranks
  * (optim/shard.h, shard_pad_elements). Allocates two small tables (host memory); layout_free
  * releases them. */
 Err layout_make(Layout *layout, const GptDims *dims, int64_t bucket_elements, int64_t pad_elements);
 void layout_free(Layout *layout);
+/* Elements of the largest bucket after the first `skip`. */
+int64_t layout_largest_bucket(const Layout *layout, int32_t skip);
 
 int64_t param_count(const Param *p);      /* elements in memory */
 int64_t param_file_count(const Param *p); /* elements in a checkpoint */

@@ -207,12 +207,23 @@ Err adamw_read(const AdamW *opt, Device *dev, AdamwRole role, Tensor params, int
 
 /* ---- the gradient's norm ----------------------------------------------------------------- */
 
+/* n gradients, from number `local` of the shard vector or number `flat` of the flat one, whichever
+ * grads is. Of one rank the two are the same. */
+static Tensor gradient_of(const Shard *part, Tensor grads, int64_t local, int64_t flat, int64_t n)
+{
+    bool is_shard = tensor_count(grads) == part->count;
+    ASSERT(is_shard || tensor_count(grads) == part->layout->count, "%lld gradients",
+           (long long)tensor_count(grads));
+    return tensor_range(grads, is_shard ? local : flat, n);
+}
+
 void adamw_sum_squares(AdamW *opt, Device *dev, Tensor grads, const Shard *part)
 {
     device_zero(dev, opt->sum_squares);
     for (int32_t i = 0; i < part->n_segments; i++) {
         const Segment *s = &part->segment[i];
-        op_add_sum_squares(dev, opt->sum_squares, tensor_range(grads, s->flat, s->count));
+        op_add_sum_squares(dev, opt->sum_squares,
+                           gradient_of(part, grads, s->local, s->flat, s->count));
     }
 }
 
@@ -239,7 +250,7 @@ static void update_run(const AdamW *opt, Device *dev, const Update *u, const Seg
                                                   : tensor_none(),
         .m = tensor_range(at->m, begin - origin, n),
         .v = tensor_range(at->v, begin - origin, n),
-        .grad = tensor_range(u->grads, flat, n),
+        .grad = gradient_of(opt->shard, u->grads, begin, flat, n),
         .grad_scale = u->grad_scale,
         .lr = u->lr,
         .beta1 = hyper->beta1,

@@ -84,12 +84,15 @@ Err adamw_read(const AdamW *opt, Device *dev, AdamwRole role, Tensor params, int
 
 /* ---- the step ---------------------------------------------------------------------------- */
 
-/* opt->sum_squares = sum of squares of grads (flat f32) over the segments of `part` (a rank's
- * disjoint share; under zero_stage 0 not the owned shard). Each element is counted by exactly one
- * rank; padding by none. */
+/* Gradients are f32: a flat vector, or under zero_stage 2 this rank's shard vector, told apart by
+ * their length. */
+
+/* opt->sum_squares = sum of squares of grads over the segments of `part` (a rank's disjoint share;
+ * under zero_stage 0 not the owned shard). Each element is counted by exactly one rank; padding by
+ * none. */
 void adamw_sum_squares(AdamW *opt, Device *dev, Tensor grads, const Shard *part);
 
-/* Update own elements of params (flat) from grads (flat) * grad_scale. step is 1 for the first
+/* Update own elements of params (flat) from grads * grad_scale. step is 1 for the first
  * update. Queued: work queued later comes after it, in whatever memory. */
 void adamw_update(AdamW *opt, Device *dev, Tensor params, Tensor grads, double lr,
                   double grad_scale, int64_t step);

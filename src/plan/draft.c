@@ -49,6 +49,7 @@ static void take_choice(PlanDraft *d, const PlanChoice *choice)
     plan->n_micro_steps = plan->rank_sequences / choice->micro_batch;
     plan->offload = choice->offload;
     plan->zero_stage = choice->zero_stage;
+    plan->shape.bucket_grads = choice->zero_stage == 2;
 }
 
 static void measure(PlanDraft *d, GPT2 *model)

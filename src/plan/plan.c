@@ -144,6 +144,9 @@ void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory)
     size_t work_bytes = ops_workspace_bytes(plan->target.device, plan->target.n_threads, &limits);
 
     gpt2_layout_vectors(memory->model, arena);
+    memory->grad_shard = tensor_none();
+    if (plan->zero_stage == 2)
+        reducer_shard_layout(&memory->grad_shard, arena, memory->model->layout, plan->target.world);
     carve_activations(arena, memory);
     adamw_layout(memory->optim, arena);
     memory->wire = (ReducerWire){tensor_none(), tensor_none()};

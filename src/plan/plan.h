@@ -59,6 +59,7 @@ typedef struct {
 typedef struct {
     GPT2 *model;
     AdamW *optim;
+    Tensor grad_shard; /* of zero_stage 2 */
     ReducerWire wire;
     Tensor workspace;       /* bytes, for device_set_workspace */
     Tensor tokens, targets; /* (B,T) i32 on the device */

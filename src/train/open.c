@@ -157,8 +157,13 @@ static Err build_model(Trainer *t)
     TRY(carve_memory(t));
     TRY(carve_host_memory(t));
     device_set_workspace(t->dev, t->mem.workspace);
-    reducer_init(&t->reducer, t->comm, t->dev, &t->layout, t->model.grads, t->model.params,
-                 t->mem.wire, &t->cfg->system);
+    const ReducerMemory memory = {.layout = &t->layout,
+                                  .grads = t->model.grad_bucket,
+                                  .params = t->model.param_bucket,
+                                  .wire = t->mem.wire,
+                                  .shard = t->mem.grad_shard};
+    reducer_init(&t->reducer, t->comm, t->dev, &memory, plan->zero_stage,
+                 (ConfigGradReduce)t->cfg->system.grad_reduce);
     return OK;
 }
 
@@ -293,6 +298,22 @@ static void say_machine(Trainer *t, const DeviceInfo *info, int32_t n_hosts)
                 info->peak_source);
 }
 
+/* What sharing gradients saves and costs: a rank sends all slices but its own. */
+static void say_zero_stage(Trainer *t)
+{
+    const Plan *plan = t->plan;
+    size_t world = (size_t)plan->target.world, flat = (size_t)t->layout.count * sizeof(float);
+    size_t held = tensor_bytes(t->model.grads) + flat / world;
+    if (plan->zero_stage == 2)
+        log_say(&t->log,
+                "zero_stage 2: %s of gradients per rank instead of %s; each of %" PRId64
+                " micro-steps sends %s per rank",
+                human_bytes(held).text, human_bytes(flat).text, plan->n_micro_steps,
+                human_bytes(flat / world * (world - 1)).text);
+    else if (t->cfg->system.zero_stage == 2)
+        log_say(&t->log, "notice: zero_stage = 2 is zero_stage 1 where one rank has all gradients");
+}
+
 static void say_run(Trainer *t)
 {
     const Plan *plan = t->plan;
@@ -312,6 +333,7 @@ static void say_run(Trainer *t)
             recompute_text(&plan->shape.recompute).text, human_bytes(plan->optimizer_bytes).text,
             plan->n_owners, human_bytes(plan->optimizer_whole_bytes).text,
             plan->offload ? ", in host memory" : "");
+    say_zero_stage(t);
     if (t->cfg->notice[0])
         log_say(&t->log, "notice: %s", t->cfg->notice);
 }

@@ -35,14 +35,22 @@ static Err load_micro_batch(Trainer *t, int64_t first)
     return err;
 }
 
-/* grads and loss_total of the whole step, times loss_scale: sums over all ranks for grads, my share
- * for the loss. A fault here does not end it: the other ranks wait in the same collectives. */
+/* Where the sums over all ranks are. */
+static Tensor summed_grads(const Trainer *t)
+{
+    return tensor_present(t->reducer.shard) ? t->reducer.shard : t->model.grads;
+}
+
+/* Gradients and loss_total of the whole step, times loss_scale: sums over all ranks for gradients,
+ * my share for the loss. A fault here does not end it: the other ranks wait in the same
+ * collectives. */
 static Err accumulate(Trainer *t, double loss_scale)
 {
     Err err = OK;
     double n_tokens = (double)t->plan->step_sequences * (double)t->plan->shape.n_tokens;
     double scale = loss_scale / n_tokens;
     device_zero(t->dev, t->model.grads);
+    device_zero(t->dev, t->reducer.shard);
     device_zero(t->dev, t->model.loss_total);
     for (int64_t m = 0; m < t->plan->n_micro_steps; m++) {
         bool last = m == t->plan->n_micro_steps - 1;
@@ -52,10 +60,8 @@ static Err accumulate(Trainer *t, double loss_scale)
         if (m == 0)
             err = err_first(err, reducer_await(&t->reducer));
         gpt2_forward(&t->model, t->dev, &batch);
-        if (last)
-            reducer_begin(&t->reducer);
-        gpt2_backward(&t->model, t->dev, &batch, scale, last ? reducer_bucket_ready : NULL,
-                      &t->reducer);
+        GradReadyFn *ready = reducer_begin(&t->reducer, last);
+        gpt2_backward(&t->model, t->dev, &batch, scale, ready, &t->reducer);
     }
     return err_first(err, reducer_finish(&t->reducer));
 }
@@ -69,7 +75,7 @@ enum { SUM_LOSS, SUM_SQUARES, SUM_STOP, SUM_FAILED, N_SUMS };
 static Err exchange(Trainer *t, Err mine, double sum[N_SUMS])
 {
     sum[SUM_LOSS] = sum[SUM_SQUARES] = 0;
-    adamw_sum_squares(&t->optim, t->dev, t->model.grads, &t->disjoint);
+    adamw_sum_squares(&t->optim, t->dev, summed_grads(t), &t->disjoint);
     mine = err_first(mine, comm_sync(t->comm, t->dev)); /* before downloads: see device.h */
     batch_all_done(t);
     device_download(t->dev, &sum[SUM_LOSS], t->model.loss_total);
@@ -94,7 +100,7 @@ static double clip_scale(const Trainer *t, double norm)
 /* The gradients are loss_scale times too large, norm is not. */
 static Err update(Trainer *t, double norm, double lr, double loss_scale)
 {
-    adamw_update(&t->optim, t->dev, t->model.params, t->model.grads, lr,
+    adamw_update(&t->optim, t->dev, t->model.params, summed_grads(t), lr,
                  clip_scale(t, norm) / loss_scale, t->progress.n_updates + 1);
     return reducer_publish(&t->reducer);
 }

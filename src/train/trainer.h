@@ -2,7 +2,7 @@
  *
  *     zero the gradients
  *     for each of my micro-batches: forward, backward (adds to the flat gradient);
- *         on the last one, buckets are reduced as backward finishes them
+ *         on the last one, buckets are reduced as backward finishes them (zero_stage 2: on each)
  *     one small all-reduce of {loss, sum of squares, flags}: all ranks do what follows, or none
  *     clip, AdamW on my shard, publish parameters; not finite: skip these
  *     log; at intervals evaluate and save

@@ -240,7 +240,7 @@ static const struct {
     {"system", "device", "cpu", "cpu"},
     {"system", "dtype", "float32", "float32"},
     {"system", "comm", "mpi", "mpi"},
-    {"system", "zero_stage", "0", "0"},
+    {"system", "zero_stage", "Auto", "auto"},
     {"system", "grad_reduce", "all_reduce", "all_reduce"},
     {"system", "comm_dtype", "FLOAT32", "float32"},
     {"system", "bucket_mb", "1", "1"},

@@ -84,7 +84,7 @@ static const Mistake MISTAKES[] = {
     {"eval_interval = 0\n", NULL,
      ":1: eval_interval = 0 is out of bounds; use 1 to 1000000000 steps"},
     {"max_iters = 0\n", NULL, ":1: max_iters = 0 is out of bounds; use 1 to 1000000000 steps"},
-    {"zero_stage = 2\n", NULL, ":1: zero_stage = 2 is out of bounds; use 0 to 1"},
+    {"zero_stage = 3\n", NULL, ":1: zero_stage = 3 is out of bounds; use 0 to 2, or auto"},
     {"memory_limit = 12\n", NULL,
      ":1: memory_limit = 12 is out of bounds; use 1MiB to 1024TiB, or auto"},
     {"seed = -1\n", NULL, ":1: seed = -1 is out of bounds; use 0 to 9007199254740992"},

@@ -335,6 +335,53 @@ static void each_bucket_is_ready_once_and_the_embeddings_last(void **state)
     tiny_close(&t);
 }
 
+/* ---- gradients in places taken by turns --------------------------------------------------- */
+
+typedef struct {
+    TinyGpt *t;
+    float *flat; /* what was taken out, where it belongs */
+} Collected;
+
+/* As a reducer does: take the bucket out, and leave zeros. */
+static void take_out(void *arg, int32_t bucket)
+{
+    Collected *c = arg;
+    const Bucket *b = &c->t->layout.bucket[bucket];
+    float *values = tiny_read(c->t, c->t->model.grad_bucket[bucket]);
+    memcpy(c->flat + b->offset, values, (size_t)b->count * sizeof(float));
+    free(values);
+    device_zero(&c->t->dev, c->t->model.grad_bucket[bucket]);
+}
+
+static void four_places_give_the_gradients_of_as_many_as_buckets(void **state)
+{
+    (void)state;
+    TinyGpt whole, places;
+    GptShape shape = tiny_shape(B, T);
+    tiny_open(&whole, tiny_dims(), shape);
+    shape.bucket_grads = true;
+    tiny_open(&places, tiny_dims(), shape);
+    size_t n_bytes = tensor_bytes(whole.model.grads);
+    assert_true(tensor_bytes(places.model.grads) < n_bytes);
+    Collected c = {.t = &places, .flat = malloc(n_bytes)};
+    assert_non_null(c.flat);
+    tiny_zero(&places);
+    for (int64_t first = 0; first < 2 * B;
+         first += B) { /* the places are zero again after a pass */
+        GptBatch batch = tiny_batch(&places, first, B, T);
+        memset(c.flat, 0xff, n_bytes);
+        gpt2_forward(&places.model, &places.dev, &batch);
+        gpt2_backward(&places.model, &places.dev, &batch, 1.0 / (B * T), take_out, &c);
+        batch = tiny_batch(&whole, first, B, T);
+        float *wanted = tiny_gradients(&whole, &batch);
+        assert_memory_equal(c.flat, wanted, n_bytes);
+        free(wanted);
+    }
+    free(c.flat);
+    tiny_close(&places);
+    tiny_close(&whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +399,7 @@ int main(void)
         cmocka_unit_test(an_ignored_batch_has_no_loss_and_no_gradient),
         cmocka_unit_test(a_ready_bucket_does_not_change_any_more),
         cmocka_unit_test(each_bucket_is_ready_once_and_the_embeddings_last),
+        cmocka_unit_test(four_places_give_the_gradients_of_as_many_as_buckets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

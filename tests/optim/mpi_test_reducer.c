@@ -34,12 +34,14 @@ typedef struct {
     ConfigCommDtype comm_dtype;
 } Variant;
 
-/* The second three round gradients on their way. */
+/* The second three round gradients on their way. The last four reduce in every micro-step. */
 static const Variant VARIANTS[] = {
     {0, CONFIG_ALL_REDUCE, CONFIG_COMM_F32},      {1, CONFIG_REDUCE_SCATTER, CONFIG_COMM_F32},
     {1, CONFIG_ALL_REDUCE, CONFIG_COMM_F32},      {0, CONFIG_ALL_REDUCE, CONFIG_COMM_BF16},
-    {1, CONFIG_REDUCE_SCATTER, CONFIG_COMM_BF16}, {1, CONFIG_ALL_REDUCE, CONFIG_COMM_BF16}};
-enum { N_VARIANTS = sizeof VARIANTS / sizeof VARIANTS[0], N_KINDS = 3 };
+    {1, CONFIG_REDUCE_SCATTER, CONFIG_COMM_BF16}, {1, CONFIG_ALL_REDUCE, CONFIG_COMM_BF16},
+    {2, CONFIG_REDUCE_SCATTER, CONFIG_COMM_F32},  {2, CONFIG_ALL_REDUCE, CONFIG_COMM_F32},
+    {2, CONFIG_REDUCE_SCATTER, CONFIG_COMM_BF16}, {2, CONFIG_ALL_REDUCE, CONFIG_COMM_BF16}};
+enum { N_VARIANTS = sizeof VARIANTS / sizeof VARIANTS[0], N_KINDS = 3, N_ONCE = 2 * N_KINDS };
 
 static bool rounds(int variant)
 {
@@ -57,9 +59,11 @@ typedef struct {
     Reducer reducer;
     ReducerWire wire;
     Tensor params, grads, workspace;
+    Tensor shard; /* zero_stage 2 */
+    Tensor param_bucket[TOY_MAX_PARAMS], grad_bucket[TOY_MAX_PARAMS];
     Tensor x, y, dx, tokens; /* of one micro-batch, at most S sequences */
     void *memory;
-    bool rounds;
+    bool rounds, shares;
     double loss, norm;
 } Toy;
 
@@ -79,6 +83,19 @@ static void toy_carve(Toy *t, Arena *arena)
     t->wire = (ReducerWire){tensor_none(), tensor_none()};
     if (t->rounds)
         reducer_wire_layout(&t->wire, arena, &t->layout);
+    t->shard = tensor_none();
+    if (t->shares)
+        reducer_shard_layout(&t->shard, arena, &t->layout, t->comm->world);
+    for (int32_t b = 0; b < t->layout.n_buckets; b++) {
+        const Bucket *bucket = &t->layout.bucket[b];
+        t->param_bucket[b] = tensor_range(t->params, bucket->offset, bucket->count);
+        t->grad_bucket[b] = tensor_range(t->grads, bucket->offset, bucket->count);
+    }
+}
+
+static Tensor toy_sums(const Toy *t)
+{
+    return t->shares ? t->shard : t->grads;
 }
 
 static Tensor view(const Toy *t, Tensor flat, int32_t tensor)
@@ -119,12 +136,13 @@ static void toy_start(Toy *t)
 
 static void toy_open(Toy *t, Comm *comm, Device *dev, Variant variant)
 {
-    const SystemConfig system = {.zero_stage = variant.zero_stage,
-                                 .grad_reduce = variant.grad_reduce,
-                                 .comm_dtype = variant.comm_dtype};
-    bool sharded = variant.zero_stage == 1;
+    const SystemConfig system = {.comm_dtype = variant.comm_dtype};
+    bool sharded = variant.zero_stage > 0;
     Arena arena;
-    *t = (Toy){.comm = comm, .dev = dev, .layout = toy_layout(TOY, N_TENSORS, comm->world)};
+    *t = (Toy){.comm = comm,
+               .dev = dev,
+               .layout = toy_layout(TOY, N_TENSORS, comm->world),
+               .shares = variant.zero_stage == 2};
     check_no_err(shard_make(&t->disjoint, &t->layout, comm->rank, comm->world));
     check_no_err(
         shard_make(&t->owned, &t->layout, sharded ? comm->rank : 0, sharded ? comm->world : 1));
@@ -137,7 +155,12 @@ static void toy_open(Toy *t, Comm *comm, Device *dev, Variant variant)
     arena_init(&arena, t->memory, n_bytes);
     toy_carve(t, &arena);
     device_set_workspace(dev, t->workspace);
-    reducer_init(&t->reducer, comm, dev, &t->layout, t->grads, t->params, t->wire, &system);
+    const ReducerMemory memory = {.layout = &t->layout,
+                                  .grads = t->grad_bucket,
+                                  .params = t->param_bucket,
+                                  .wire = t->wire,
+                                  .shard = t->shard};
+    reducer_init(&t->reducer, comm, dev, &memory, variant.zero_stage, variant.grad_reduce);
     toy_start(t);
 }
 
@@ -183,7 +206,8 @@ static void toy_loss(Toy *t, Tensor y, const int32_t *tokens)
     free(value);
 }
 
-static void toy_micro_step(Toy *t, int64_t step, int64_t first_sample, int64_t n, bool last)
+static void toy_micro_step(Toy *t, int64_t step, int64_t first_sample, int64_t n,
+                           GradReadyFn *ready)
 {
     Tensor tokens = tensor_rows(t->tokens, 0, n), x = tensor_rows(t->x, 0, n * T);
     Tensor y = tensor_rows(t->y, 0, n * T), dx = tensor_rows(t->dx, 0, n * T);
@@ -197,13 +221,13 @@ static void toy_micro_step(Toy *t, int64_t step, int64_t first_sample, int64_t n
     toy_loss(t, y, token);
     Tensor dbias = tensor_range(t->grads, t->layout.param[B].offset, O);
     op_linear_backward_weight(t->dev, view(t, t->grads, W), dbias, x, y);
-    if (last)
-        reducer_bucket_ready(&t->reducer, t->layout.param[W].bucket);
+    if (ready)
+        ready(&t->reducer, t->layout.param[W].bucket);
     op_linear_backward_data(t->dev, dx, y, view(t, t->params, W));
     op_embedding_backward(t->dev, view(t, t->grads, WTE), view(t, t->grads, WPE), dx, tokens);
-    if (last) {
-        reducer_bucket_ready(&t->reducer, t->layout.param[WPE].bucket);
-        reducer_bucket_ready(&t->reducer, t->layout.param[WTE].bucket);
+    if (ready) {
+        ready(&t->reducer, t->layout.param[WPE].bucket);
+        ready(&t->reducer, t->layout.param[WTE].bucket);
     }
 }
 
@@ -211,13 +235,14 @@ static void toy_gradients(Toy *t, int64_t step, int64_t micro_batch)
 {
     int64_t mine = S / t->comm->world, first = t->comm->rank * mine;
     device_zero(t->dev, t->grads);
+    device_zero(t->dev, t->shard);
     check_no_err(reducer_await(&t->reducer));
     t->loss = 0;
     for (int64_t done = 0; done < mine; done += micro_batch) {
         bool last = done + micro_batch == mine;
-        if (last)
-            reducer_begin(&t->reducer);
-        toy_micro_step(t, step, first + done, micro_batch, last);
+        GradReadyFn *ready = reducer_begin(&t->reducer, last);
+        assert_int_equal(ready == NULL, !last && !t->shares);
+        toy_micro_step(t, step, first + done, micro_batch, ready);
     }
     check_no_err(reducer_finish(&t->reducer));
 }
@@ -225,7 +250,7 @@ static void toy_gradients(Toy *t, int64_t step, int64_t micro_batch)
 static void toy_step(Toy *t, int64_t step, int64_t micro_batch)
 {
     toy_gradients(t, step, micro_batch);
-    adamw_sum_squares(&t->opt, t->dev, t->grads, &t->disjoint);
+    adamw_sum_squares(&t->opt, t->dev, toy_sums(t), &t->disjoint);
     double *squares = toy_pull(t, t->opt.sum_squares);
     double sums[2] = {t->loss, *squares};
     free(squares);
@@ -233,7 +258,7 @@ static void toy_step(Toy *t, int64_t step, int64_t micro_batch)
     t->loss = sums[0];
     t->norm = sqrt(sums[1]);
     double clip = fmin(1.0, HYPER.grad_clip / (t->norm + 1e-6));
-    adamw_update(&t->opt, t->dev, t->params, t->grads, LEARNING_RATE, clip, step + 1);
+    adamw_update(&t->opt, t->dev, t->params, toy_sums(t), LEARNING_RATE, clip, step + 1);
     check_no_err(reducer_publish(&t->reducer));
 }
 
@@ -346,10 +371,29 @@ static void test_variants_give_the_same_bits(void **state)
     Result first, other;
     memset(&first, 0, sizeof first); /* padding is compared, too */
     memset(&other, 0, sizeof other);
-    for (int v = mpi->comm.kind == COMM_NCCL ? N_KINDS : 0; v < N_VARIANTS; v++) {
+    for (int v = mpi->comm.kind == COMM_NCCL ? N_KINDS : 0; v < N_ONCE; v++) {
         Result *result = v % N_KINDS == 0 ? &first : &other;
         train(&mpi->comm, &mpi->dev, VARIANTS[v], 1, result);
         assert_memory_equal(&first, result, sizeof first);
+    }
+}
+
+/* With one micro-step in a step there is nothing to add up afterwards: zero_stage 2 is zero_stage 1
+ * to the bit. NCCL's all-reduce may add in another order. */
+static void test_of_one_micro_step_sharing_keeps_the_bits(void **state)
+{
+    MpiTest *mpi = *state;
+    Result first, other;
+    memset(&first, 0, sizeof first);
+    memset(&other, 0, sizeof other);
+    for (int rounded = 0; rounded < 2; rounded++) {
+        train(&mpi->comm, &mpi->dev, VARIANTS[1 + N_KINDS * rounded], S / mpi->comm.world, &first);
+        for (int v = N_ONCE + 2 * rounded; v < N_ONCE + 2 * rounded + 2; v++) {
+            if (mpi->comm.kind == COMM_NCCL && VARIANTS[v].grad_reduce == CONFIG_ALL_REDUCE)
+                continue;
+            train(&mpi->comm, &mpi->dev, VARIANTS[v], S / mpi->comm.world, &other);
+            assert_memory_equal(&first, &other, sizeof first);
+        }
     }
 }
 
@@ -419,7 +463,7 @@ static void reduce_formula(Toy *t)
         gradient[i] = gradient_of(t->comm->rank, i);
     toy_push(t, t->grads, gradient);
     free(gradient);
-    reducer_begin(&t->reducer);
+    reducer_begin(&t->reducer, true);
     for (int32_t b = t->layout.n_buckets - 1; b >= 0; b--)
         reducer_bucket_ready(&t->reducer, b);
     check_no_err(reducer_finish(&t->reducer));
@@ -429,7 +473,7 @@ static void test_terms_are_rounded_and_sums_are_not(void **state)
 {
     MpiTest *mpi = *state;
     int32_t world = mpi->comm.world, rank = mpi->comm.rank;
-    for (int v = N_KINDS; v < N_VARIANTS; v++) {
+    for (int v = N_KINDS; v < N_ONCE; v++) {
         Toy t;
         toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[v]);
         reduce_formula(&t);
@@ -453,7 +497,7 @@ static void test_a_nan_arrives_as_one(void **state)
     MpiTest *mpi = *state;
     Toy t;
     toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[N_KINDS]);
-    reducer_begin(&t.reducer);
+    reducer_begin(&t.reducer, true);
     device_zero(t.dev, t.grads);
     const float nan = NAN;
     if (mpi->comm.rank == mpi->comm.world - 1)
@@ -555,7 +599,7 @@ static void test_an_error_is_kept_until_finish(void **state)
     int64_t usual = mpi->comm.max_count;
     Toy t;
     toy_open(&t, &mpi->comm, &mpi->dev, VARIANTS[0]);
-    reducer_begin(&t.reducer);
+    reducer_begin(&t.reducer, true);
     mpi->comm.max_count = -1; /* MPI refuses a negative count before it sends anything */
     reducer_bucket_ready(&t.reducer, 0);
     mpi->comm.max_count = usual;
@@ -571,6 +615,7 @@ int main(void)
         cmocka_unit_test(test_every_variant_trains_as_one_rank_does),
         cmocka_unit_test(test_accumulating_changes_nothing),
         cmocka_unit_test(test_variants_give_the_same_bits),
+        cmocka_unit_test(test_of_one_micro_step_sharing_keeps_the_bits),
         cmocka_unit_test(test_training_learns),
         cmocka_unit_test(test_replicas_hold_the_same_bits),
         cmocka_unit_test(test_a_run_repeats_bit_for_bit),

@@ -156,16 +156,15 @@ static void test_a_loss_that_is_not_finite_on_one_rank_skips_the_update_on_all(v
 
 /* On a GPU in float16: a scale at which every gradient overflows is halved until one does not, and
  * no step of these counts as bad, nor as an update of AdamW. */
-static void test_an_overflow_in_float16_lowers_the_loss_scale_on_all(void **state)
+static void check_overflow(MpiTest *mpi, const char *zero_stage)
 {
     enum { HALVINGS = 2 };
     Run run;
     StepRecord record;
-    MpiTest *mpi = *state;
-    if (mpi->dev.kind == DEVICE_CPU)
-        skip();
     open_run(&run, mpi);
     set(&run, "dtype", "float16");
+    set(&run, "zero_stage", zero_stage);
+    set(&run, "micro_batch", "1"); /* so that there is more than one place to overflow in */
     check_no_err(start(&run));
     Progress *progress = &run.trainer.progress;
     assert_true(progress->loss_scale.scale == LOSS_SCALE_START);
@@ -184,6 +183,15 @@ static void test_an_overflow_in_float16_lowers_the_loss_scale_on_all(void **stat
     assert_false(record.skipped);
     assert_int_equal(progress->n_updates, 1);
     close_run(&run);
+}
+
+static void test_an_overflow_in_float16_lowers_the_loss_scale_on_all(void **state)
+{
+    MpiTest *mpi = *state;
+    if (mpi->dev.kind == DEVICE_CPU)
+        skip();
+    check_overflow(mpi, "1");
+    check_overflow(mpi, "2");
 }
 
 /* A loss is not scaled before it is formed, so the scale cannot be the reason. */
