@@ -187,6 +187,14 @@ static Err check_dtype(const Config *cfg, const DeviceInfo *info)
     return OK;
 }
 
+/* Connect, and allocate, when the communicator starts: what is free is measured afterwards, and
+ * nothing is to be allocated in a step. NCCL since 2.22 would do so when an algorithm is first used
+ * (NCCL's user guide, NCCL_RUNTIME_CONNECT). A user's own value stands. */
+static void set_nccl_defaults(void)
+{
+    setenv("NCCL_RUNTIME_CONNECT", "0", 0);
+}
+
 static Err open_gpu(const Config *cfg, Comm *comm, Device *dev, const DeviceArgs *args)
 {
     DeviceInfo info;
@@ -215,6 +223,7 @@ Err machine_open(const Config *cfg, Comm *comm, Device *dev)
         TRY(open_gpu(cfg, comm, dev, &args));
     else
         TRY(open_cpu(comm, dev, &args));
+    set_nccl_defaults();
     comm->init_timeout_s = cfg->fault.init_timeout;
     comm->will_exchange = reducer_needs_wire(&cfg->system, comm->world);
     return comm_bind(comm, dev, choose_comm(cfg, comm, args.kind));

@@ -7,21 +7,20 @@
 #define MIB ((size_t)1 << 20)
 
 /* Rates: NVIDIA's data sheets and architecture papers, without sparsity; GeForce cards with float32
- * accumulation. PCIe and rings: what is commonly reached on the boxes these cards sit in, without
+ * accumulation. What is reached of them: about what LLM.q publishes for bfloat16 training on cards
+ * of each kind. PCIe and rings: what is commonly reached on the boxes these cards sit in, without
  * peer access on GeForce. An RTX 3060 reports 11.75 GiB. */
 static const GpuSpec SPECS[] = {
-    {"rtx3060", "NVIDIA GeForce RTX 3060", 25.5e12, 360e9, 12e9, 6e9, 11 * GIB + 768 * MIB},
-    {"rtx4090", "NVIDIA GeForce RTX 4090", 165.2e12, 1008e9, 25e9, 12e9, 23 * GIB + 662 * MIB},
-    {"a100", "NVIDIA A100", 312e12, 2039e9, 25e9, 200e9, 79 * GIB + 256 * MIB},
-    {"h100", "NVIDIA H100", 989.4e12, 3350e9, 50e9, 300e9, 79 * GIB + 256 * MIB},
-    {"h200", "NVIDIA H200", 989.4e12, 4800e9, 50e9, 300e9, 139 * GIB + 512 * MIB},
+    {"rtx3060", "NVIDIA GeForce RTX 3060", 25.5e12, 0.75, 360e9, 12e9, 6e9, 11 * GIB + 768 * MIB},
+    {"rtx4090", "NVIDIA GeForce RTX 4090", 165.2e12, 0.7, 1008e9, 25e9, 12e9, 23 * GIB + 662 * MIB},
+    {"a100", "NVIDIA A100", 312e12, 0.6, 2039e9, 25e9, 200e9, 79 * GIB + 256 * MIB},
+    {"h100", "NVIDIA H100", 989.4e12, 0.5, 3350e9, 50e9, 300e9, 79 * GIB + 256 * MIB},
+    {"h200", "NVIDIA H200", 989.4e12, 0.5, 4800e9, 50e9, 300e9, 139 * GIB + 512 * MIB},
 };
 enum { N_SPECS = sizeof SPECS / sizeof *SPECS };
 
 /* Stands for a CPU; only the order of plans matters there. */
-static const GpuSpec CPU = {"cpu", "", 0.1e12, 10e9, 10e9, 5e9, 0};
-
-static const double PRODUCTS_REACH = 0.75; /* of the card's rate, over a whole step */
+static const GpuSpec CPU = {"cpu", "", 0.1e12, 1, 10e9, 10e9, 5e9, 0};
 
 /* "NVIDIA A100-SXM4-80GB" and "NVIDIA H100 80GB HBM3" are the products; an "RTX 3060 Ti" or an
  * "H100 PCIe" are other cards. */
@@ -99,7 +98,7 @@ PlanEstimate plan_estimate(const Plan *plan, const GpuSpec *gpu)
     double n_tokens = (double)(plan->rank_sequences * plan->shape.n_tokens);
     double flop = model_flop_per_token(&plan->dims);
     double again = recompute_flop_per_token(&plan->shape.recompute, &plan->dims);
-    double rate = gpu->flop_rate * PRODUCTS_REACH;
+    double rate = gpu->flop_rate * gpu->reach;
     PlanEstimate e = {
         .forward_backward = n_tokens * flop / rate,
         .recompute = n_tokens * again / rate,

@@ -15,6 +15,7 @@ struct GpuSpec {
     const char *name;    /* "rtx3060", as --gpu takes it */
     const char *product; /* "NVIDIA GeForce RTX 3060": what the driver's name for it begins with */
     double flop_rate;    /* dense bfloat16 products, accumulated in float32 */
+    double reach;        /* the part of it that training of such models reaches */
     double memory_rate;  /* bytes */
     double host_rate;    /* bytes each way over PCIe, pinned memory, as seen in practice */
     double link_rate;    /* bytes a rank sends in a ring over the cards of one host */
@@ -34,7 +35,7 @@ size_t gpu_reserve_bytes(int32_t world);
  * launch gaps of very small micro-batches; reductions are taken to hide behind the last backward as
  * far as they are shorter. */
 typedef struct {
-    double forward_backward; /* FLOP of the model at 75 % of the card's rate */
+    double forward_backward; /* FLOP of the model at the rate reached */
     double recompute;
     double accumulate;   /* reading and writing float32 gradients once more per micro-step */
     double optimizer;    /* AdamW's traffic in device memory */

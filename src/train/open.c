@@ -12,8 +12,9 @@
 #include "train/trainer.h"
 #include "train/tune.h"
 
-/* Left to the rest of the process and the system when the limit is what is free now. */
-enum { MEMORY_RESERVE_BYTES = 128 << 20 };
+/* Left to the rest of the process and the system when the limit is what is free now: on a GPU,
+ * kernels of libraries are loaded when they are first used. */
+enum { MEMORY_RESERVE_BYTES = 256 << 20 };
 
 /* ---- phase 1: data ----------------------------------------------------------------------- */
 

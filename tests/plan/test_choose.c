@@ -54,7 +54,7 @@ static void draw_keys(uint64_t *random, Config *cfg)
         cfg->memory.recompute = (int32_t)draw(random, CONFIG_RECOMPUTE_BLOCK + 1);
     if (draw(random, 3) == 0)
         cfg->memory.head_chunk = 1 + draw(random, 300);
-    cfg->system.zero_stage = draw(random, 2);
+    cfg->system.zero_stage = draw(random, 3);
     cfg->system.comm_dtype = (int32_t)draw(random, 2);
 }
 
@@ -103,7 +103,7 @@ static void look_at_mixes(Exhaustive *e, PlanChoice choice)
             }
 }
 
-static void look_at_all(Exhaustive *e)
+static void look_at_all(Exhaustive *e, int32_t zero_stage)
 {
     const Plan *plan = e->draft.plan;
     int64_t given = e->draft.cfg->batch.micro_batch;
@@ -115,9 +115,9 @@ static void look_at_all(Exhaustive *e)
         if (!allowed || plan->rank_sequences % micro != 0)
             continue;
         for (int32_t offload = 0; offload < n_offloads; offload++)
-            look_at_mixes(e, (PlanChoice){.micro_batch = micro,
-                                          .offload = offload,
-                                          .zero_stage = (int32_t)e->draft.cfg->system.zero_stage});
+            look_at_mixes(
+                e,
+                (PlanChoice){.micro_batch = micro, .offload = offload, .zero_stage = zero_stage});
     }
 }
 
@@ -131,7 +131,9 @@ static Exhaustive search_all(const Plan *plan, const Config *cfg, size_t limit_b
     Exhaustive e = {
         .draft = {.plan = scratch, .cfg = cfg}, .step_s = INFINITY, .total_bytes = SIZE_MAX};
     check_no_err(draft_open(&e.draft));
-    look_at_all(&e);
+    look_at_all(&e, 1);
+    if (cfg->system.zero_stage == CONFIG_AUTO && plan->target.world > 1)
+        look_at_all(&e, 2);
     draft_close(&e.draft);
     free(scratch);
     return e;
@@ -146,6 +148,7 @@ static void the_choice_is_the_fastest_of_all_that_fit(void **state)
     for (int32_t i = 0; i < N_PLANS; i++) {
         Config cfg;
         draw_model(&random, &cfg);
+        cfg.system.zero_stage = draw(&random, 2) ? CONFIG_AUTO : 1;
         PlanTarget target = draw_target(&random);
         check_no_err(plan_build(plan, &cfg, &target));
         size_t most = plan->total_bytes;
@@ -236,11 +239,30 @@ static void sixty_four_sequences_at_once_cost_six_percent_at_most(void **state)
     Config cfg;
     gpt2(&cfg, 12, 12, 768);
     cfg.batch.micro_batch = 64;
-    plan_12_gb(plan, &cfg, 1);
+    PlanTarget target = card_of_12_gb(1);
+    target.limit_bytes = (size_t)(10.9 * GIB);
+    check_no_err(plan_build(plan, &cfg, &target));
+    check_no_err(plan_check(plan));
     assert_true(extra_flop(plan) > 0 && extra_flop(plan) <= 0.06);
     cfg.memory.recompute = CONFIG_RECOMPUTE_BLOCK;
     plan_12_gb(plan, &cfg, 1);
     assert_true((double)plan->total_bytes <= 4.8 * GIB);
+}
+
+static void the_774m_and_the_1558m_fit_with_adamw_on_the_host(void **state)
+{
+    Plan *plan = *state;
+    Config cfg;
+    gpt2(&cfg, 36, 20, 1280);
+    plan_12_gb(plan, &cfg, 1);
+    assert_true(plan->offload && plan->shape.micro_batch >= 4 && extra_flop(plan) == 0);
+    gpt2(&cfg, 48, 25, 1600);
+    plan_12_gb(plan, &cfg, 1);
+    assert_true(plan->offload && extra_flop(plan) == 0);
+    cfg.memory.offload = CONFIG_OFFLOAD_NONE;
+    cfg.system.zero_stage = CONFIG_AUTO;
+    plan_12_gb(plan, &cfg, 4);
+    assert_int_equal(plan->zero_stage, 2);
 }
 
 static void the_350m_fits_at_micro_batch_8(void **state)
@@ -349,6 +371,7 @@ int main(void)
         PLAN_TEST(the_124m_fits_without_recomputing_a_product),
         PLAN_TEST(sixty_four_sequences_at_once_cost_six_percent_at_most),
         PLAN_TEST(the_350m_fits_at_micro_batch_8),
+        PLAN_TEST(the_774m_and_the_1558m_fit_with_adamw_on_the_host),
         PLAN_TEST(a_refusal_names_something_that_fits),
         PLAN_TEST(host_memory_has_a_limit_too),
         cmocka_unit_test(a_card_is_known_by_its_name_and_by_the_drivers),
