@@ -110,7 +110,7 @@ static const Field FIELDS[] = {
     COUNT(system, bucket_mb, "25", 1, 16384, "MiB", "gradients travel in pieces of at least this"),
 
     BYTES(memory, memory_limit, "auto", 1 << 20, 0x1p50,
-          "per rank; auto: what is free at the start"),
+          "per rank; auto: what is free at the start; else the rest of a GPU is held back"),
     CHOICE(memory, recompute, "auto", " auto none gelu_ln ffn qkv block ", "",
            "what backward computes again instead of keeping it"),
     COUNT(memory, head_chunk, "auto", 1, 1 << 30, "rows", "of logits held at once"),

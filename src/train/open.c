@@ -9,12 +9,9 @@
 #include "base/check.h"
 #include "base/human.h"
 #include "plan/estimate.h"
+#include "train/ballast.h"
 #include "train/trainer.h"
 #include "train/tune.h"
-
-/* Left to the rest of the process and the system when the limit is what is free now: on a GPU,
- * kernels of libraries are loaded when they are first used. */
-enum { MEMORY_RESERVE_BYTES = 256 << 20 };
 
 /* ---- phase 1: data ----------------------------------------------------------------------- */
 
@@ -94,6 +91,20 @@ static Err make_target(Trainer *t, const DeviceInfo *info, int64_t vocab_size, P
     return agree_on_gpu(t, info, &target->gpu);
 }
 
+/* When all that is free is not enough: who has the rest, where that is known. */
+static Err name_other_users(Trainer *t, Err refused)
+{
+    char others[256];
+    if (!refused || t->cfg->memory.memory_limit != CONFIG_AUTO)
+        return refused;
+    device_other_users(t->dev, others, sizeof others);
+    if (!others[0])
+        return refused;
+    Err err = ERR_NEW(err_code(refused), "%s; on this GPU %s", err_message(refused), others);
+    err_free(refused);
+    return err;
+}
+
 static Err make_plan(Trainer *t, PlanTarget target)
 {
     if (t->cfg->system.dtype != CONFIG_DTYPE_AUTO)
@@ -102,7 +113,7 @@ static Err make_plan(Trainer *t, PlanTarget target)
     if (!t->plan)
         FAIL(ERR_SYSTEM, "out of memory for the plan");
     TRY(plan_build(t->plan, t->cfg, &target));
-    return plan_check(t->plan);
+    return name_other_users(t, plan_check(t->plan));
 }
 
 /* ---- phase 3: memory and what lives in it ------------------------------------------------ */
@@ -372,6 +383,7 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
     TRY(make_target(t, &info, vocab_size, &target));
     TRY(comm_agree(comm, make_plan(t, target)));
     TRY(comm_agree(comm, build_model(t)));
+    TRY(ballast_take(t));
     TRY(say_start(t, &info));
     TRY(find_checkpoint(t, checkpoint));
     TRY(tune_device(t, checkpoint));
@@ -393,6 +405,7 @@ void trainer_close(Trainer *t)
         device_set_workspace(t->dev, tensor_none());
         device_free(t->dev, t->memory);
     }
+    ballast_drop(t);
     if (t->host_memory)
         device_free_host(t->dev, t->host_memory);
     free(t->tuning);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 
+#include "base/check.h"
 #include "train/eval.h"
 
 enum { MAX_FAILED_SAVES = 3 };
@@ -152,7 +153,7 @@ static Err step_and_log(Trainer *t)
     return OK;
 }
 
-Err trainer_run(Trainer *t)
+static Err run(Trainer *t)
 {
     for (;;) {
         bool improved = false;
@@ -170,4 +171,13 @@ Err trainer_run(Trainer *t)
         if (t->stop)
             return save_and_stop(t);
     }
+}
+
+Err trainer_run(Trainer *t)
+{
+    int64_t n_before = t->dev->n_allocations;
+    Err err = run(t);
+    ASSERT(t->dev->n_allocations == n_before, "%lld allocations while training",
+           (long long)(t->dev->n_allocations - n_before));
+    return err;
 }

@@ -42,6 +42,7 @@ typedef struct {
     Reducer reducer;
     void *memory;      /* the one allocation */
     void *host_memory; /* and the one of host memory beside a GPU; NULL on the CPU */
+    void *ballast;     /* memory of the GPU that nobody uses (ballast.h); NULL: none */
     PlanMemory mem;
     int64_t n_uploads;        /* slots of host tokens whose upload may be under way (batch.h) */
     const char *tuning_cache; /* borrowed; a file, or "": none (tune.h) */
@@ -62,7 +63,8 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
                  const char *tuning_cache);
 void trainer_close(Trainer *t); /* accepts a zero-initialised one */
 
-/* max_iters updates from where progress stands, with evaluations and checkpoints. ERR_REQUEUE after
+/* max_iters updates from where progress stands, with evaluations and checkpoints. Nothing is
+ * allocated on the device or pinned meanwhile, which is looked at (an ASSERT). ERR_REQUEUE after
  * a signal (saved), ERR_DIVERGED, ERR_WRITE, ERR_SYSTEM. Collective. */
 Err trainer_run(Trainer *t);
 

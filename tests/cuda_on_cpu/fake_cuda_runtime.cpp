@@ -71,12 +71,13 @@ struct Runtime {
     int physical[MAX_DEVICES];
     int capability, n_sms;
     size_t memory_bytes;
+    size_t largest_block; /* the most that one cudaMalloc gives */
 
     int device; /* cudaSetDevice's */
     cudaError_t error;
     std::map<uintptr_t, Block> blocks;
     std::map<uintptr_t, size_t> pinned; /* host memory: bytes from an address on */
-    size_t used_bytes[MAX_DEVICES];
+    size_t used_bytes[MAX_DEVICES], peak_bytes[MAX_DEVICES];
     int n_running; /* depth of work under way */
     std::vector<cudaStream_t> streams;
     cudaStream_t default_stream[MAX_DEVICES];
@@ -131,6 +132,7 @@ Runtime *runtime()
         rt->capability = (int)number("GPT_EMU_CC", 86);
         rt->n_sms = (int)number("GPT_EMU_SMS", 4);
         rt->memory_bytes = (size_t)number("GPT_EMU_MEMORY", 4L << 30);
+        rt->largest_block = (size_t)number("GPT_EMU_LARGEST_BLOCK", 1L << 62);
     }
     return rt;
 }
@@ -507,6 +509,19 @@ bool fake_sees_races(void)
     return EMU_TSAN;
 }
 
+size_t fake_peak_bytes(void)
+{
+    return runtime()->peak_bytes[runtime()->device];
+}
+
+size_t fake_pinned_bytes(void)
+{
+    size_t sum = 0;
+    for (const auto &block : runtime()->pinned)
+        sum += block.second;
+    return sum;
+}
+
 int fake_compute_capability(void)
 {
     return runtime()->capability;
@@ -843,7 +858,8 @@ cudaError_t cudaMalloc(void **memory, size_t n_bytes)
         return cudaSuccess;
     Runtime *rt = runtime();
     size_t &used = rt->used_bytes[rt->device];
-    NEED(n_bytes <= rt->memory_bytes - used, cudaErrorMemoryAllocation);
+    NEED(n_bytes <= rt->memory_bytes - used && n_bytes <= rt->largest_block,
+         cudaErrorMemoryAllocation);
     Block block;
     NEED(make_block(n_bytes, &block, memory), cudaErrorMemoryAllocation);
     begin_running();
@@ -851,6 +867,7 @@ cudaError_t cudaMalloc(void **memory, size_t n_bytes)
     end_running();
     rt->blocks[(uintptr_t)*memory] = block;
     used += n_bytes;
+    rt->peak_bytes[rt->device] = std::max(rt->peak_bytes[rt->device], used);
     set_access((uintptr_t)*memory, block, false);
     return cudaSuccess;
 }

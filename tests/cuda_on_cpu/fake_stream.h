@@ -27,6 +27,11 @@ void fake_streams_progress(void);
 /* Is [memory, memory + n_bytes) inside one block of cudaMalloc? Libraries refuse what is not. */
 bool fake_is_device_memory(const void *memory, size_t n_bytes);
 
+/* The most bytes of cudaMalloc that the current device has held at once. */
+size_t fake_peak_bytes(void);
+/* The bytes of pinned host memory that exist. */
+size_t fake_pinned_bytes(void);
+
 /* Does a host that touches device memory fault here? (ASan, or a CPU with protection keys.) */
 bool fake_memory_is_closed(void);
 
