@@ -96,6 +96,7 @@ command -v mpirun >/dev/null && have_mpirun=true
 
 part primitives ctest --test-dir "$build" --output-on-failure --no-tests=error -R '^cuda_on_cpu_primitives'
 part ops ctest --test-dir "$build" -j 4 --output-on-failure --no-tests=error -R '^kernels_'
+part optimizer ctest --test-dir "$build" --output-on-failure --no-tests=error -R '^(optim_offload|train_forms)$'
 if $have_mpirun; then
     part comm ctest --test-dir "$build" --output-on-failure --no-tests=error -R '^comm_data_np[124]$'
     part training ctest --test-dir "$build" --output-on-failure --no-tests=error -R '^e2e_cuda$'
