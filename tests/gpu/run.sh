@@ -1,33 +1,39 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in one command, offline, under 8 minutes: correctness first, then memory, then speed.
-# Prints a table and writes it, with a JSON copy, under OUT (default: out-gpu).
+# Everything that needs a GPU, in one command, offline, under 8 minutes: correctness first, then speed. Prints a table;
+# OUT (default: out-gpu) gets it as table.txt, as results.json, and NAME.log, what each part said.
 #
-#     tests/gpu/run.sh                    build for this GPU and run it all
-#     tests/gpu/run.sh --skip-bench       correctness only
-#     tests/gpu/run.sh --emulated         try this script on a machine without a GPU (tiny sizes; no speeds)
+#     tests/gpu/run.sh                 build for this GPU and run it all
+#     tests/gpu/run.sh --skip-bench    correctness only
+#     tests/gpu/run.sh --emulated      try this script on a machine without a GPU: tiny sizes, the speeds mean nothing
+#     tests/gpu/run.sh --only=PATTERN  of correctness and speed only parts whose names match the (extended) regular expression
+#     tests/gpu/run.sh --build=DIR     with the programs of a build that is there already
 #
 # GPT_DEPS=DIR: where Debian's packages were unpacked (DIR/usr/...), for machines that lack MPI, jansson, xxhash,
 # cmocka or oneDNN. Without mpirun the parts of several ranks are skipped, and the table says so.
-# Exit status: 0 when no part failed.
+# Exit status: 0 when no part failed, 1 when one did, 71 without a GPU.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 66
 root=$PWD
 
-# ---- options ----------------------------------------------------------------------------------------
-cuda=on bench=true
+# ---- options --------------------------------------------------------------------------------------------------------
+cuda=on bench=true only=. build=
 for arg in "$@"; do
     case $arg in
     --emulated) cuda=emulated ;;
     --skip-bench) bench=false ;;
-    *) echo "usage: $0 [--emulated] [--skip-bench]" >&2; exit 64 ;;
+    --only=?*) only=${arg#*=} ;;
+    --build=?*) build=${arg#*=} ;;
+    --help) sed -n '2,/^# Exit/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "run.sh: unknown argument $arg; --help lists what there is" >&2; exit 64 ;;
     esac
 done
 out=${OUT:-$root/out-gpu}
-build=$root/build-gpu
-jobs=$(nproc)
-mkdir -p "$out"
+mkdir -p "$out" || exit 74
+out=$(cd "$out" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME=$work/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 source launch/mpi_env.sh
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 
 if [ -n "${GPT_DEPS:-}" ]; then
     lib=$GPT_DEPS/usr/lib/x86_64-linux-gnu
@@ -37,142 +43,269 @@ if [ -n "${GPT_DEPS:-}" ]; then
     export CPATH=$GPT_DEPS/usr/include LIBRARY_PATH=$lib
 fi
 
-# ---- the table --------------------------------------------------------------------------------------
+# ---- the table ------------------------------------------------------------------------------------------------------
+LIMIT_S=460 # what would begin later is skipped
 table=$out/table.txt json=$out/results.json
 : >"$table"
+rm -f "$out"/*.log "$json"
 records=() n_failed=0 started=$SECONDS
 
 say() { echo "$*" | tee -a "$table"; }
 
-# record NAME STATUS TEXT: one line of the table, one object of the JSON.
+quoted() { # TEXT: as a JSON string
+    printf '"%s"' "$(tr -c '[:print:]' ' ' <<<"$1" | sed 's/[\\"]/\\&/g; s/ *$//')"
+}
+
+# record NAME STATUS SECONDS TEXT [JSON]: one line of the table, one object of the JSON, with these members too.
 record() {
-    printf '%-44s %-8s %s\n' "$1" "$2" "$3" | tee -a "$table"
-    records+=("{\"name\": \"$1\", \"status\": \"$2\", \"text\": \"${3//\"/\'}\", \"second\": $((SECONDS - started))}")
+    printf '%-26s %-8s %5s s  %s\n' "$1" "$2" "$3" "$4" | tee -a "$table"
+    records+=("{\"name\": $(quoted "$1"), \"status\": \"$2\", \"seconds\": $3, \"text\": $(quoted "$4")${5:+, $5}}")
     [ "$2" != FAILED ] || n_failed=$((n_failed + 1))
 }
 
-# part NAME COMMAND...: run it; its output in OUT/NAME.log, its last line in the table when it fails.
-part() {
-    local name=$1 begin=$SECONDS
-    shift
-    if "$@" >"$out/$name.log" 2>&1; then
-        record "$name" ok "$((SECONDS - begin)) s"
-    else
-        record "$name" FAILED "$(grep -E 'FAIL|ERROR|error|differ' "$out/$name.log" | tail -1 | cut -c1-160)"
-    fi
-}
-
 write_json() {
+    local i comma=,
     {
-        printf '{"gpu": "%s", "commit": "%s", "date": "%s", "parts": [\n' "$gpu" "$commit" "$(date -u +%F)"
-        local i
-        for i in "${!records[@]}"; do
-            printf '  %s%s\n' "${records[$i]}" "$([ "$i" -lt $((${#records[@]} - 1)) ] && echo ,)"
+        printf '{"commit": %s, "gpu": %s, "arch": "%s", "versions": %s, "date": "%s", "failed": %d, "parts": [\n' \
+            "$(quoted "$commit")" "$(quoted "$gpu")" "$arch" "$(quoted "$versions")" "$(date -u +%FT%TZ)" $n_failed
+        for ((i = 0; i < ${#records[@]}; i++)); do
+            [ $i -lt $((${#records[@]} - 1)) ] || comma=
+            printf '  %s%s\n' "${records[$i]}" $comma
         done
         printf ']}\n'
     } >"$json"
 }
 
-# ---- build ------------------------------------------------------------------------------------------
-gpu="emulated on a CPU" arch=80
+# wanted NAME: is it to be run, and is there time?
+wanted() {
+    [[ $1 =~ $only ]] || return 1
+    [ $((SECONDS - started)) -lt $LIMIT_S ] && return 0
+    record "$1" skipped 0 "no time left: $LIMIT_S s are over"
+    return 1
+}
+
+# reason FILE STATUS: of a failure, from what was printed.
+reason() {
+    local text
+    text=$(grep -aE 'FAILED|FAIL:|[Ee]rror|ERROR|differ|gpt_ddp: |bench_ops: |skipped' "$1" | tail -1 | tr -s ' ' | cut -c1-160)
+    [ "$2" != 124 ] || text="took too long; $text"
+    echo "${text:-exit status $2}"
+}
+
+# part NAME COMMAND...: its output goes to OUT/NAME.log. The table gets its last line when it ends well, what looks like
+# the reason when it does not.
+part() {
+    local name=$1 begin=$SECONDS status
+    shift
+    wanted "$name" || return 0
+    "$@" >"$out/$name.log" 2>&1 </dev/null
+    status=$?
+    if [ $status = 0 ]; then
+        record "$name" ok $((SECONDS - begin)) "$(tail -1 "$out/$name.log" | tr -s ' ' | cut -c1-120)"
+    else
+        record "$name" FAILED $((SECONDS - begin)) "$(reason "$out/$name.log" $status)"
+    fi
+}
+# always NAME COMMAND...: the same, whatever --only says.
+always() {
+    local only=.
+    part "$@"
+}
+
+# ---- build ----------------------------------------------------------------------------------------------------------
+gpu="emulated on a CPU" arch=80 versions=
 if [ $cuda = on ]; then
-    gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1) || { echo "no GPU here" >&2; exit 71; }
+    gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -1)
+    [ -n "$gpu" ] || { echo "run.sh: no NVIDIA GPU here (--emulated tries this script without one)" >&2; exit 71; }
     arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -1 | tr -d .)
 fi
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
-say "gpt_ddp $commit on $gpu, $(date -u +'%F %H:%M') UTC"
+say "gpt_ddp $commit on $gpu, compute capability $arch, $(date -u +'%F %H:%M') UTC"
 
 build_all() {
     cmake -S . -B "$build" -DGPT_CUDA=$cuda -DGPT_CUDA_ARCH="$arch" -DGPT_PROGRAM_DIR="$build/bin" &&
-        cmake --build "$build" -j "$jobs"
+        cmake --build "$build" -j "$(nproc)" && echo "for compute capability $arch"
 }
-part build build_all
-[ $n_failed = 0 ] || { tail -40 "$out/build.log"; write_json; exit 1; }
-say "$("$build/bin/gpt_ddp" --version | tr '\n' ';')"
-
-# ---- correctness ------------------------------------------------------------------------------------
-have_mpirun=false
-command -v mpirun >/dev/null && have_mpirun=true
-
-part primitives ctest --test-dir "$build" --output-on-failure --no-tests=error -R '^cuda_on_cpu_primitives'
-part ops ctest --test-dir "$build" -j 4 --output-on-failure --no-tests=error -R '^kernels_'
-part optimizer ctest --test-dir "$build" --output-on-failure --no-tests=error -R '^(optim_offload|train_forms)$'
-if $have_mpirun; then
-    part comm ctest --test-dir "$build" --output-on-failure --no-tests=error -R '^comm_data_np[124]$'
-    part training ctest --test-dir "$build" --output-on-failure --no-tests=error -R '^e2e_cuda$'
+if [ -n "$build" ]; then
+    build=$(cd "$build" && pwd) || exit 66
+    bin=$(sed -n 's/^GPT_PROGRAM_DIR:[A-Z]*=//p' "$build/CMakeCache.txt")
 else
-    record comm skipped "no mpirun here"
-    record training skipped "no mpirun here"
+    build=$root/build-gpu bin=$root/build-gpu/bin
+    always build build_all
 fi
+tests=$build/tests
+if [ $n_failed != 0 ]; then
+    tail -30 "$out/build.log"
+    write_json
+    exit 1
+fi
+versions=$("$bin/gpt_ddp" --version | tr '\n' ';')
+say "$versions"
 
-# Small shapes under NVIDIA's checkers: the suites of the kernels that share memory between threads.
-sanitize() {
-    local tool=$1 suite
-    for suite in layernorm cross_entropy embedding attention; do
-        GPT_OP_VARIANT=cuda-bf16 compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 3 \
-            "$build/tests/test_kernels_ops_$suite" || return 1
+# ---- kernels --------------------------------------------------------------------------------------------------------
+# suites PATTERN [VARIANT]: of ctest. A test that finds no GPU says so and passes: here that is a failure.
+suites() {
+    local log=$work/suites.$BASHPID
+    GPT_OP_VARIANT=${2:-} ctest --test-dir "$build" -V --no-tests=error --timeout 200 -R "$1" -LE order \
+        -j "$(nproc)" >"$log" 2>&1
+    local status=$?
+    cat "$log"
+    grep -aq 'skipped: ' "$log" && return 1
+    sed -n 's/^100% tests passed, .* out of \([0-9]*\)$/\1 suites/p' "$log"
+    return $status
+}
+variants=(f32 bf16 f16)
+[ "$arch" -ge 80 ] || variants=(f32 f16)
+part primitives suites '^cuda_primitives$'
+part backend suites '^cuda_(gemm|column_sums|faults|peak)$'
+for variant in "${variants[@]}"; do
+    part "ops_$variant" suites '^kernels_ops_' "cuda-$variant"
+done
+part optimizer ctest --test-dir "$build" --output-on-failure --no-tests=error --timeout 200 \
+    -R '^(optim_offload|train_forms)$'
+
+# What shares memory between threads, on the small shapes of its suite, under NVIDIA's checkers.
+sanitize() { # TOOL
+    local suite status=0
+    for suite in layernorm cross_entropy embedding reduce attention; do
+        echo "---- $suite"
+        GPT_OP_VARIANT=cuda-${variants[1]} timeout 60 compute-sanitizer --tool "$1" --error-exitcode 9 --print-limit 3 \
+            "$tests/test_kernels_ops_$suite" || { status=$?; echo "FAILED: $suite, exit status $status"; }
     done
+    [ $status != 0 ] || echo "5 suites, cuda-${variants[1]}"
+    return $status
 }
-if [ $cuda = on ] && command -v compute-sanitizer >/dev/null; then
-    part memcheck timeout 120 bash -c "$(declare -f sanitize); build=$build; sanitize memcheck"
-    part racecheck timeout 120 bash -c "$(declare -f sanitize); build=$build; sanitize racecheck"
+for tool in memcheck racecheck; do
+    if [ $cuda = on ] && command -v compute-sanitizer >/dev/null; then
+        part $tool sanitize $tool
+    elif wanted $tool; then
+        record $tool skipped 0 "no compute-sanitizer here"
+    fi
+done
+
+# ---- training -------------------------------------------------------------------------------------------------------
+have_mpirun=true
+command -v mpirun >/dev/null || have_mpirun=false
+
+text_data() {
+    find src kernels comm launch tests -name '*.[ch]' -print0 | sort -z | xargs -0 cat >"$work/text" &&
+        "$bin/gpt_prepare" --kind=byte --out="$work/data" "$work/text" && echo "$(stat -c %s "$work/text") bytes of C"
+}
+if [ $cuda = emulated ]; then
+    model=(--n_layer=2 --n_head=2 --n_embd=64 --block_size=32 --batch_size=4 --gradient_accumulation_steps=4)
 else
-    record memcheck skipped "no compute-sanitizer here"
-    record racecheck skipped "no compute-sanitizer here"
+    model=(--n_layer=4 --n_head=4 --n_embd=256 --block_size=128 --batch_size=8 --gradient_accumulation_steps=4)
+fi
+# eps: a gradient that is nothing but rounding (that of the key bias is zero in exact arithmetic) stays small.
+model+=(--dataset="$work/data" --bias=true --bucket_mb=1 --learning_rate=1e-3 --warmup_iters=5 --lr_decay_iters=20
+    --eps=1e-6 --max_iters=20 --eval_iters=2 --eval_interval=1000 --log_interval=10)
+
+train() { # NP RUN ARGS...: RUN is a folder of work
+    local launch=() run=$work/$2
+    [ "$1" = 1 ] || launch=(mpirun --oversubscribe -np "$1")
+    rm -rf "$run"
+    timeout 150 "${launch[@]}" "$bin/gpt_ddp" "${model[@]}" --out_dir="$run" "${@:3}"
+}
+# close_to RUN TOLERANCE NP NAME ARGS...: train, and all losses must be those of an earlier run.
+close_to() {
+    train "$3" "$4" "${@:5}" && "$tests/tool_compare_metrics" "$work/$4/metrics.jsonl" "$work/$1/metrics.jsonl" "$2"
+}
+close_gradients() { # DTYPE: after one update exp_avg is a tenth of the gradient
+    local one=(--max_iters=1 --grad_clip=0) file=step_00000001/optimizer.safetensors
+    train 1 gradient_cpu --device=cpu "${one[@]}" && train 1 gradient --device=cuda --dtype="$1" "${one[@]}" &&
+        "$tests/tool_cosine" "$work"/gradient{,_cpu}/$file 0.999 exp_avg.
+}
+same_bits() {
+    local file
+    train 1 twice_1 --device=cuda --max_iters=6 && train 1 twice_2 --device=cuda --max_iters=6 || return
+    for file in model optimizer; do
+        cmp "$work"/twice_{1,2}/step_00000006/$file.safetensors || return
+    done
+    echo "6 steps, the same files"
+}
+several() { # NAME NP ARGS...: ranks on one GPU are float32's single rank
+    if $have_mpirun; then
+        part "$1" close_to float32 1e-4 "$2" "$1" --device=cuda --dtype=float32 "${@:3}"
+    elif wanted "$1"; then
+        record "$1" skipped 0 "no mpirun here"
+    fi
+}
+sixteen=bfloat16
+[ "$arch" -ge 80 ] || sixteen=float16
+always data text_data
+train_cpu() { train 1 cpu --device=cpu && echo "20 steps, to compare with"; }
+part train_cpu train_cpu
+part train_float32 close_to cpu 1e-4 1 float32 --device=cuda --dtype=float32
+for dtype in bfloat16 float16; do
+    [ $dtype = bfloat16 ] && [ "$arch" -lt 80 ] && continue
+    part train_$dtype close_to cpu 1e-2 1 $dtype --device=cuda --dtype=$dtype
+done
+part gradients close_gradients $sixteen
+part bits same_bits
+several ranks_2_mpi 2 --comm=mpi
+several ranks_4_mpi 4 --comm=mpi
+if grep -q 'NCCL: [0-9]' <<<"$versions"; then
+    part nccl_1 close_to float32 1e-4 1 nccl_1 --device=cuda --dtype=float32 --comm=nccl
+elif wanted nccl_1; then
+    record nccl_1 skipped 0 "built without NCCL"
 fi
 
-# ---- memory and speed through the program -----------------------------------------------------------
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-data_for_speed() {
-    head -c 8000000 /dev/urandom >"$work/noise" &&
-        "$build/bin/gpt_prepare" --kind=byte --out="$work/data" "$work/noise"
-}
-
-# Median of the last lines of a metrics file: tokens per second and mfu in percent.
+# ---- speed ----------------------------------------------------------------------------------------------------------
+# Median of the last lines of a metrics file.
 median_of() { # FILE KEY
-    sed -n "s/.*\"$2\": *\([0-9.eE+-]*\).*/\1/p" "$1" | tail -n +4 | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+    sed -n "s/.*\"$2\": *\([0-9.eE+-]*\).*/\1/p" "$1" | tail -n +4 | sort -g |
+        awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'
 }
-
 # speed NAME LAYERS HEADS CHANNELS MICRO_BATCH ARGS...: a few steps of four micro-steps each.
 speed() {
-    local name=$1 layers=$2 heads=$3 channels=$4 batch=$5 run=$work/run
-    shift 5
+    local name=$1 begin=$SECONDS run=$work/run log=$out/$1.log status rate mfu ms memory
+    wanted "$name" || return 0
     rm -rf "$run"
-    if ! timeout 150 "$build/bin/gpt_ddp" --device=cuda --dataset="$work/data" --vocab_size=50257 --out_dir="$run" \
-        --n_layer="$layers" --n_head="$heads" --n_embd="$channels" --block_size=$block --batch_size="$batch" \
-        --micro_batch="$batch" --gradient_accumulation_steps=4 --max_iters=12 --eval_iters=1 --eval_interval=100000 \
-        --warmup_iters=1 --always_save_checkpoint=false "$@" >"$out/$name.log" 2>&1; then
-        record "$name" FAILED "$(tail -1 "$out/$name.log" | cut -c1-160)"
+    timeout 100 "$bin/gpt_ddp" --device=cuda --dataset="$work/data" --vocab_size=$vocab --out_dir="$run" \
+        --n_layer="$2" --n_head="$3" --n_embd="$4" --block_size=$block --batch_size="$5" --micro_batch="$5" \
+        --gradient_accumulation_steps=4 --max_iters=12 --eval_iters=1 --eval_interval=100000 --warmup_iters=1 \
+        --always_save_checkpoint=false "${@:6}" >"$log" 2>&1
+    status=$?
+    if [ $status != 0 ]; then
+        record "$name" FAILED $((SECONDS - begin)) "$(reason "$log" $status)"
         return
     fi
-    local rate mfu memory
     rate=$(median_of "$run/metrics.jsonl" tokens_per_s) mfu=$(median_of "$run/metrics.jsonl" mfu)
-    memory=$(sed -n 's/^memory: \([^ ]* [^ ]*\) per rank.*/\1/p' "$out/$name.log")
-    record "$name" ok "$rate tokens/s, mfu $mfu, $memory planned"
+    ms=$(median_of "$run/metrics.jsonl" time_ms) memory=$(sed -n 's/^memory: \([0-9.]* [A-Za-z]*\) per rank.*/\1/p' "$log")
+    record "$name" ok $((SECONDS - begin)) "$rate tokens/s, $ms ms a step, mfu $mfu %, $memory a rank" \
+        "\"tokens_per_s\": $rate, \"step_ms\": $ms, \"mfu_percent\": $mfu, \"memory\": $(quoted "$memory")"
+}
+# ops NAME ARGS...: every op beside its floor; the whole table goes to table.txt.
+ops() {
+    local name=$1 lines
+    shift
+    part "$name" timeout 100 "$tests/bench_ops" --device=cuda "$@"
+    [ -s "$out/$name.log" ] || return 0
+    sed -n '3,$p' "$out/$name.log" >>"$table"
+    lines=$(awk '/%/ { op = substr($0, 1, 28); sub(/ +$/, "", op); n = split(substr($0, 29), f, " ")
+        printf "%s{\"op\": \"%s\", \"ms\": %s, \"floor_ms\": %s, \"step_ms\": %s}", s, op, f[1], f[n - 2], f[n]; s = ", " }' \
+        "$out/$name.log")
+    records[-1]=${records[-1]%\}}", \"ops\": [$lines]}"
 }
 
-if $bench; then
-    part data data_for_speed
-    if [ $cuda = emulated ]; then
-        block=32
-        speed tiny_b2 2 2 64 2
-    else
-        block=1024
-        speed 124M_b32 12 12 768 32
-        speed 124M_b8 12 12 768 8
-        speed 124M_b64_in_11.1GiB 12 12 768 64 --memory_limit=11.1GiB --micro_batch=auto
-        speed 350M_b16 24 16 1024 16
-        speed 774M_b8 36 20 1280 8
-        speed 1558M_b4 48 25 1600 4
-        for shape in gpt2:32 350M:16; do
-            part "ops_${shape%:*}" "$build/tests/bench_ops" --device=cuda --shape="${shape%:*}" --batch="${shape#*:}"
-            cat "$out/ops_${shape%:*}.log" >>"$table"
-        done
-    fi
+if $bench && [ $cuda = emulated ]; then
+    block=32 vocab=256
+    speed tiny_b2 2 2 64 2
+    ops ops_small --shape=small --batch=1 --seconds=0 --square=64
+elif $bench; then
+    block=1024 vocab=50257
+    speed 124M_b32 12 12 768 32
+    speed 124M_b8 12 12 768 8
+    speed 124M_b64_in_11.1GiB 12 12 768 64 --memory_limit=11.1GiB --micro_batch=auto
+    speed 350M_b16 24 16 1024 16
+    speed 774M_b8 36 20 1280 8
+    speed 1558M_b4 48 25 1600 4
+    ops ops_124M --shape=gpt2 --batch=32
+    ops ops_350M --shape=350M --batch=16
 fi
+[ ! -s "$XDG_CACHE_HOME/gpt_ddp/gemm.txt" ] || cp "$XDG_CACHE_HOME/gpt_ddp/gemm.txt" "$out/algorithms.txt"
 
-# ---- end --------------------------------------------------------------------------------------------
-say "$n_failed failed, $((SECONDS - started)) s"
+# ---- end ------------------------------------------------------------------------------------------------------------
+say "${#records[@]} parts, $n_failed failed, $((SECONDS - started)) s"
 write_json
 exit $((n_failed > 0))
