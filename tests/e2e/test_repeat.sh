@@ -16,6 +16,17 @@ for out in acc_8x1 acc_4x2; do
         fail "$out: $(cat diff)"
 done
 
+# One step of 64 sequences, cut in four ways: the first gradient's norm to 1e-5, 20 losses to 1e-4.
+first_norm() { sed -n 's/.*"grad_norm":\([^,]*\),.*/\1/p' "$1/metrics.jsonl" | head -n 1; }
+for micro in 64 32 16 1; do
+    must_train 1 cut_$micro --batch_size=64 --gradient_accumulation_steps=1 --micro_batch=$micro --max_iters=20 \
+        --eval_iters=1 --log_interval=1
+    "$tools/tool_compare_metrics" cut_$micro/metrics.jsonl cut_64/metrics.jsonl 1e-4 >diff || fail "cut_$micro: $(cat diff)"
+    awk -v a="$(first_norm cut_$micro)" -v b="$(first_norm cut_64)" \
+        'BEGIN { d = a / b - 1; exit !(a > 0 && d < 1e-5 && d > -1e-5) }' ||
+        fail "64 in parts of $micro: norm $(first_norm cut_$micro), of one part $(first_norm cut_64)"
+done
+
 # With the same micro_batch the two settings are one and the same.
 must_train 1 product_8x1 "${steps[@]}" --gradient_accumulation_steps=8 --batch_size=1 --micro_batch=2 --eval_iters=8
 must_train 1 product_2x4 "${steps[@]}" --gradient_accumulation_steps=2 --batch_size=4 --micro_batch=2 --eval_iters=2

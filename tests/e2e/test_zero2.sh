@@ -61,6 +61,8 @@ for order in early alternate; do
     GPT_EMU_STREAMS=$order must_train 2 gpu_$order "${gpu[@]}" --dtype=float32 --zero_stage=2
     same_bits gpu_$order gpu_nccl 4
 done
+must_train 2 gpu_offload "${gpu[@]}" --dtype=float32 --zero_stage=2 --offload=optimizer
+same_bits gpu_offload gpu_nccl 4
 for dtype in bfloat16 float16; do
     must_train 2 $dtype "${gpu[@]}" --dtype=$dtype --zero_stage=2 --comm_dtype=bfloat16
     "$tools/tool_compare_metrics" $dtype/metrics.jsonl gpu_one/metrics.jsonl 2e-2 >diff || fail "$dtype: $(cat diff)"
