@@ -9,7 +9,7 @@ set -euo pipefail
 packages=(gcc make cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev libxxhash-dev)
 for flag in "$@"; do
     case $flag in
-    --tests) packages+=(libcmocka-dev) ;;
+    --tests) packages+=(libcmocka-dev g++ clang python3) ;;
     --text) packages+=(bible-kjv) ;;
     *) echo "usage: $0 [--tests] [--text]" >&2; exit 64 ;;
     esac

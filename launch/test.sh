@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install what is missing, build, and run every test that needs no GPU: plainly, under sanitizers, the CUDA backend
-# on an emulated GPU, and the real CUDA program as far as a machine without a driver goes.
+# on an emulated GPU, plainly and under sanitizers, and the real CUDA program as far as a machine without a driver goes.
 #
 #     ./launch/test.sh             everything
 #     ./launch/test.sh --quick     the plain build only
@@ -19,14 +19,14 @@ source launch/mpi_env.sh
 jobs=$(nproc)
 
 
-# build FOLDER CMAKE_OPTIONS...: what it prints is shown when it fails.
+# build FOLDER CMAKE_OPTIONS...: all, or $target. What cmake prints is shown when it fails.
 build() {
     local folder=$1
     shift
     echo "== build $folder"
     cmake -S . -B "$folder" -DGPT_WERROR=ON "$@" >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
     rm -f "$folder.log"
-    cmake --build "$folder" -j "$jobs" -- --no-print-directory
+    cmake --build "$folder" -j "$jobs" --target "${target:-all}" -- --no-print-directory
 }
 
 run_tests() { # FOLDER CTEST_OPTIONS...
@@ -47,7 +47,21 @@ GPT_MAX_RANKS=2 run_tests build-asan -E '_np[34]$' # ranks 1 and 2
 
 # Every kernel and the whole CUDA path on the CPU, one fiber per GPU thread. What does not touch a device ran above.
 build build-emulated -DGPT_CUDA=emulated -DGPT_PROGRAM_DIR="$PWD/build-emulated/bin"
-run_tests build-emulated -R '^(kernels_|cuda_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl)$)'
+run_tests build-emulated -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl)$)'
+
+# The op suites there again, in bfloat16 (whose kernels have all that the others have): every access to memory, then
+# every pair of accesses that no barrier orders. tests/cuda_on_cpu/README.md says how to run all dtypes.
+target=suites build build-emulated-asan -DGPT_CUDA=emulated -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+    -DGPT_SANITIZE=address,undefined -DGPT_PROGRAM_DIR="$PWD/build-emulated-asan/bin"
+GPT_OP_VARIANT=cuda-bf16 run_tests build-emulated-asan -L '^suites$'
+if command -v clang++ >/dev/null; then
+    target=suites CC=clang CXX=clang++ build build-emulated-tsan -DGPT_CUDA=emulated -DGPT_SANITIZE=thread \
+        -DGPT_WERROR=OFF -DGPT_PROGRAM_DIR="$PWD/build-emulated-tsan/bin" # clang counts what OpenMP would use as unused
+    GPT_OP_VARIANT=cuda-bf16 run_tests build-emulated-tsan -L '^suites$' \
+        -R '_(attention|layernorm|cross_entropy|embedding|reduce|emulator)$' # those with barriers
+else
+    echo "skipped: ThreadSanitizer on the emulated GPU (no clang here)"
+fi
 
 if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
     build build-cuda -DGPT_CUDA=on -DGPT_CUDA_ARCH=80 -DGPT_TESTS=OFF -DGPT_PROGRAM_DIR="$PWD/build-cuda/bin"
