@@ -4,6 +4,7 @@
 #
 #     tests/gpu/run.sh                 build for this GPU and run it all
 #     tests/gpu/run.sh --skip-bench    correctness only
+#     tests/gpu/run.sh --memory        instead: 20 steps of GPT-2 124M, 774M and 1558M on a card that is made to have 12 GB
 #     tests/gpu/run.sh --emulated      try this script on a machine without a GPU: tiny sizes, the speeds mean nothing
 #     tests/gpu/run.sh --only=PATTERN  of correctness and speed only parts whose names match the (extended) regular expression
 #     tests/gpu/run.sh --build=DIR     with the programs of a build that is there already
@@ -16,11 +17,12 @@ cd "$(dirname "$0")/../.." || exit 66
 root=$PWD
 
 # ---- options --------------------------------------------------------------------------------------------------------
-cuda=on bench=true only=. build=
+cuda=on bench=true memory=false only=. build=
 for arg in "$@"; do
     case $arg in
     --emulated) cuda=emulated ;;
     --skip-bench) bench=false ;;
+    --memory) memory=true ;;
     --only=?*) only=${arg#*=} ;;
     --build=?*) build=${arg#*=} ;;
     --help) sed -n '2,/^# Exit/s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -142,6 +144,79 @@ fi
 versions=$("$bin/gpt_ddp" --version | tr '\n' ';')
 say "$versions"
 
+have_mpirun=true
+command -v mpirun >/dev/null || have_mpirun=false
+text_data() {
+    find src kernels comm launch tests -name '*.[ch]' -print0 | sort -z | xargs -0 cat >"$work/text" &&
+        "$bin/gpt_prepare" --kind=byte --out="$work/data" "$work/text" && echo "$(stat -c %s "$work/text") bytes of C"
+}
+always data text_data
+
+# Median of the last lines of a metrics file.
+median_of() { # FILE KEY
+    sed -n "s/.*\"$2\": *\([0-9.eE+-]*\).*/\1/p" "$1" | tail -n +4 | sort -g |
+        awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'
+}
+
+finish() {
+    say "${#records[@]} parts, $n_failed failed, $((SECONDS - started)) s"
+    write_json
+    exit $((n_failed > 0))
+}
+
+# ---- 12 GB ----------------------------------------------------------------------------------------------------------
+# Most MiB of GPU memory that the programs of this build held while a file exists, by the driver.
+watch_memory() { # FILE
+    local now most=0
+    while [ -e "$1" ]; do
+        now=$(nvidia-smi --query-compute-apps=process_name,used_memory --format=csv,noheader,nounits 2>/dev/null |
+            awk -F', ' '/gpt_ddp/ { sum += $2 } END { print sum + 0 }')
+        [ "$now" -le "$most" ] || most=$now
+        sleep 0.5
+    done
+    echo "$most"
+}
+# in_memory NAME CONFIG ARGS...: 20 steps; with memory_limit among ARGS a ballast takes the rest of the card, and what the
+# driver says holds that too.
+in_memory() {
+    local name=$1 begin=$SECONDS run=$work/run log=$out/$1.log plan status rate mib extra
+    wanted "$name" || return 0
+    rm -rf "$run"
+    local args=("configs/$2.ini" --device=cuda --dataset="$work/data" --vocab_size=$vocab "${@:3}")
+    plan=$("$bin/gpt_ddp" "${args[@]}" --plan --gpu=rtx3060 2>/dev/null)
+    extra=$(awk '$1 == "extra" { print $3 }' <<<"$plan")
+    touch "$work/watch"
+    watch_memory "$work/watch" >"$work/most" &
+    timeout 400 "$bin/gpt_ddp" "${args[@]}" --out_dir="$run" --max_iters=20 --log_interval=1 --eval_iters=1 \
+        --eval_interval=100000 --always_save_checkpoint=false --init_from=scratch >"$log" 2>&1
+    status=$?
+    rm "$work/watch"
+    wait
+    if [ $status != 0 ]; then
+        record "$name" FAILED $((SECONDS - begin)) "$(reason "$log" $status)"
+        return
+    fi
+    rate=$(median_of "$run/metrics.jsonl" tokens_per_s) mib=$(cat "$work/most")
+    record "$name" ok $((SECONDS - begin)) \
+        "$(sed -n 's/^memory: //p' "$log" | cut -d';' -f1,2), $rate tokens/s, extra FLOP $extra %, process $mib MiB" \
+        "\"tokens_per_s\": $rate, \"extra_flop_percent\": $extra, \"process_mib\": $mib"
+}
+if $memory; then
+    LIMIT_S=580 vocab=50257 small=()
+    limit=(--memory_limit=11.1GiB)
+    if [ $cuda = emulated ]; then
+        vocab=256 limit=(--memory_limit=64MiB)
+        small=(--n_layer=2 --n_head=2 --n_embd=64 --block_size=32 --batch_size=4 --gradient_accumulation_steps=2)
+    fi
+    in_memory without_ballast owt_12gb "${small[@]}" --max_iters=20
+    in_memory owt_12gb_auto owt_12gb "${small[@]}" "${limit[@]}"
+    in_memory owt_12gb_literal_64 owt_12gb "${small[@]}" "${limit[@]}" --micro_batch=$([ $cuda = on ] && echo 64 || echo 8)
+    in_memory owt_16_x_32 owt_12gb "${limit[@]}" --batch_size=16 --gradient_accumulation_steps=32 "${small[@]}"
+    in_memory 774M_offload gpt2_large_12gb "${small[@]}" "${limit[@]}" --offload=optimizer
+    in_memory 1558M_offload gpt2_xl_12gb "${small[@]}" "${limit[@]}" --offload=optimizer
+    finish
+fi
+
 # ---- kernels --------------------------------------------------------------------------------------------------------
 # suites PATTERN [VARIANT]: of ctest. A test that finds no GPU says so and passes: here that is a failure.
 suites() {
@@ -184,13 +259,6 @@ for tool in memcheck racecheck; do
 done
 
 # ---- training -------------------------------------------------------------------------------------------------------
-have_mpirun=true
-command -v mpirun >/dev/null || have_mpirun=false
-
-text_data() {
-    find src kernels comm launch tests -name '*.[ch]' -print0 | sort -z | xargs -0 cat >"$work/text" &&
-        "$bin/gpt_prepare" --kind=byte --out="$work/data" "$work/text" && echo "$(stat -c %s "$work/text") bytes of C"
-}
 if [ $cuda = emulated ]; then
     model=(--n_layer=2 --n_head=2 --n_embd=64 --block_size=32 --batch_size=4 --gradient_accumulation_steps=4)
 else
@@ -206,8 +274,11 @@ train() { # NP RUN ARGS...: RUN is a folder of work
     rm -rf "$run"
     timeout 150 "${launch[@]}" "$bin/gpt_ddp" "${model[@]}" --out_dir="$run" "${@:3}"
 }
-# close_to RUN TOLERANCE NP NAME ARGS...: train, and all losses must be those of an earlier run.
+# close_to RUN TOLERANCE NP NAME ARGS...: train, and all losses must be those of an earlier run. Where products are to be
+# compared to 1e-4 their inputs are not rounded to TF32.
 close_to() {
+    local NVIDIA_TF32_OVERRIDE=
+    [ "$2" != 1e-4 ] || export NVIDIA_TF32_OVERRIDE=0
     train "$3" "$4" "${@:5}" && "$tests/tool_compare_metrics" "$work/$4/metrics.jsonl" "$work/$1/metrics.jsonl" "$2"
 }
 close_gradients() { # DTYPE: after one update exp_avg is a tenth of the gradient
@@ -232,7 +303,6 @@ several() { # NAME NP ARGS...: ranks on one GPU are float32's single rank
 }
 sixteen=bfloat16
 [ "$arch" -ge 80 ] || sixteen=float16
-always data text_data
 train_cpu() { train 1 cpu --device=cpu && echo "20 steps, to compare with"; }
 part train_cpu train_cpu
 part train_float32 close_to cpu 1e-4 1 float32 --device=cuda --dtype=float32
@@ -251,11 +321,6 @@ elif wanted nccl_1; then
 fi
 
 # ---- speed ----------------------------------------------------------------------------------------------------------
-# Median of the last lines of a metrics file.
-median_of() { # FILE KEY
-    sed -n "s/.*\"$2\": *\([0-9.eE+-]*\).*/\1/p" "$1" | tail -n +4 | sort -g |
-        awk '{ v[NR] = $1 } END { print NR ? v[int((NR + 1) / 2)] : 0 }'
-}
 # speed NAME LAYERS HEADS CHANNELS MICRO_BATCH ARGS...: a few steps of four micro-steps each.
 speed() {
     local name=$1 begin=$SECONDS run=$work/run log=$out/$1.log status rate mfu ms memory
@@ -306,6 +371,4 @@ fi
 [ ! -s "$XDG_CACHE_HOME/gpt_ddp/gemm.txt" ] || cp "$XDG_CACHE_HOME/gpt_ddp/gemm.txt" "$out/algorithms.txt"
 
 # ---- end ------------------------------------------------------------------------------------------------------------
-say "${#records[@]} parts, $n_failed failed, $((SECONDS - started)) s"
-write_json
-exit $((n_failed > 0))
+finish
