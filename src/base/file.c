@@ -142,9 +142,26 @@ Err path_rename(const char *from, const char *to)
 
 /* ---- directories ------------------------------------------------------------------------- */
 
+/* A directory whose name is not safe takes all that is synced in it along. */
+static Err sync_parent(const char *path)
+{
+    char parent[FILE_PATH_BYTES];
+    TRY(path_parent(parent, path));
+    return dir_sync(parent);
+}
+
+Err dir_make_new(const char *path)
+{
+    if (mkdir(path, 0777) == 0)
+        return sync_parent(path);
+    FAIL(ERR_WRITE, "cannot make the directory %s: %s", path, strerror(errno));
+}
+
 static Err make_one(const char *path)
 {
-    if (mkdir(path, 0777) == 0 || (errno == EEXIST && path_is_dir(path)))
+    if (mkdir(path, 0777) == 0)
+        return sync_parent(path);
+    if (errno == EEXIST && path_is_dir(path))
         return OK;
     FAIL(ERR_WRITE, "cannot make the directory %s: %s", path, strerror(errno));
 }

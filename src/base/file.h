@@ -25,8 +25,11 @@ Err path_join(char *out, const char *dir, const char *name);
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
 
-/* Make `path` and its missing parents. ERR_WRITE names the one that failed. */
+/* Make `path` and its missing parents, their names synced. ERR_WRITE names the one that failed. */
 Err dir_make(const char *path);
+/* Make `path`, which must not exist in any form (a symbolic link is refused, too); its parent must.
+ * ERR_WRITE. */
+Err dir_make_new(const char *path);
 /* Names in `path`, without "." and "..", sorted; *names is malloc'd, free with dir_list_free. */
 Err dir_list(const char *path, char ***names, int32_t *n_names);
 void dir_list_free(char **names, int32_t n_names);

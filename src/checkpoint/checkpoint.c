@@ -139,7 +139,7 @@ static Err begin_save(const Save *save)
 {
     TRY(dir_make(save->out_dir));
     TRY(remove_leavings(save->out_dir));
-    return dir_make(save->temporary);
+    return dir_make_new(save->temporary);
 }
 
 static Err copy_meta(const char *from, const char *to, FileDigest *digest)

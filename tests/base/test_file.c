@@ -91,6 +91,20 @@ static void test_make_makes_parents_and_may_repeat(void **state)
     check_no_err(dir_make(path));
 }
 
+/* A symbolic link in the place of a temporary directory would lead writes elsewhere. */
+static void test_make_new_follows_nothing(void **state)
+{
+    Temp *t = *state;
+    char link[FILE_PATH_BYTES];
+    check_no_err(path_join(link, t->dir, "link"));
+    check_no_err(dir_make_new(temp_path(t, "new")));
+    assert_true(path_is_dir(t->path));
+    check_err(dir_make_new(t->path), ERR_WRITE, "File exists");
+    assert_int_equal(symlink(t->path, link), 0);
+    check_err(dir_make_new(link), ERR_WRITE, "File exists");
+    check_err(dir_make_new(temp_path(t, "missing/new")), ERR_WRITE, "/missing/new: ");
+}
+
 static void test_make_names_what_is_in_the_way(void **state)
 {
     Temp *t = *state;
@@ -458,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_join_refuses_what_does_not_fit),
         cmocka_unit_test(test_temporary_names_differ),
         IN_TEMP(test_make_makes_parents_and_may_repeat),
+        IN_TEMP(test_make_new_follows_nothing),
         IN_TEMP(test_make_names_what_is_in_the_way),
         IN_TEMP(test_list_is_sorted),
         IN_TEMP(test_list_of_nothing),
