@@ -93,33 +93,47 @@ static void cut_into_buckets(Tensor *bucket, Tensor flat, const Layout *layout)
 }
 
 /* The tables' gradients, then two places for the others. */
-static void layout_bucket_grads(GPT2 *m, Arena *arena)
+static int64_t n_gradients(const GPT2 *m)
+{
+    const Layout *layout = m->layout;
+    if (!m->shape.bucket_grads)
+        return layout->count;
+    return layout->bucket[LAYOUT_TABLES].offset + 2 * layout_largest_bucket(layout, LAYOUT_TABLES);
+}
+
+static void cut_into_places(GPT2 *m)
 {
     const Layout *layout = m->layout;
     int64_t tables = layout->bucket[LAYOUT_TABLES].offset;
-    int64_t place = layout_largest_bucket(layout, LAYOUT_TABLES);
-    m->grads = arena_1d(arena, REGION_GRADIENTS, "gradient buckets", DTYPE_F32, tables + 2 * place);
+    int64_t place = (tensor_count(m->grads) - tables) / 2;
     for (int32_t b = 0; b < layout->n_buckets; b++) {
         int64_t begin = b < LAYOUT_TABLES ? layout->bucket[b].offset : tables + b % 2 * place;
         m->grad_bucket[b] = tensor_range(m->grads, begin, layout->bucket[b].count);
     }
 }
 
-void gpt2_layout_vectors(GPT2 *m, Arena *arena)
+static void view_vectors(GPT2 *m)
 {
-    int64_t count = m->layout->count;
-    m->params = arena_1d(arena, REGION_PARAMETERS, "params", m->shape.dtype, count);
     cut_into_buckets(m->param_bucket, m->params, m->layout);
     view_all(&m->param, m->param_bucket, m->layout, m->dims.n_layer);
     if (!m->shape.training)
         return;
-    if (m->shape.bucket_grads) {
-        layout_bucket_grads(m, arena);
-    } else {
-        m->grads = arena_1d(arena, REGION_GRADIENTS, "grads", DTYPE_F32, count);
+    if (m->shape.bucket_grads)
+        cut_into_places(m);
+    else
         cut_into_buckets(m->grad_bucket, m->grads, m->layout);
-    }
     view_all(&m->grad, m->grad_bucket, m->layout, m->dims.n_layer);
+}
+
+/* A measuring run makes no views: a plan measures thousands of times. */
+void gpt2_layout_vectors(GPT2 *m, Arena *arena)
+{
+    const char *grads = m->shape.bucket_grads ? "gradient buckets" : "grads";
+    m->params = arena_1d(arena, REGION_PARAMETERS, "params", m->shape.dtype, m->layout->count);
+    if (m->shape.training)
+        m->grads = arena_1d(arena, REGION_GRADIENTS, grads, DTYPE_F32, n_gradients(m));
+    if (arena->base)
+        view_vectors(m);
 }
 
 /* How many blocks keep what level `drops` does not: the first ones. None when not training. */

@@ -61,9 +61,10 @@ static double block_flop_per_token(Recompute recompute, const GptDims *dims)
 double recompute_flop_per_token(const RecomputeMix *mix, const GptDims *dims)
 {
     double flop = 0;
-    for (int32_t layer = 0; layer + 1 < recompute_n_layers(mix); layer++)
-        flop += block_flop_per_token(recompute_at(mix, layer), dims);
-    return flop;
+    for (int32_t level = 0; level < N_RECOMPUTES; level++)
+        flop += mix->n_at[level] * block_flop_per_token((Recompute)level, dims);
+    Recompute last = recompute_at(mix, recompute_n_layers(mix) - 1);
+    return flop - block_flop_per_token(last, dims);
 }
 
 RecomputeText recompute_text(const RecomputeMix *mix)

@@ -60,7 +60,7 @@ enum { ALL_MIXES_LAYERS = 64 }; /* beyond it, no more than two levels together *
 /* The cheapest mix found for one choice of everything else. */
 typedef struct {
     RecomputeMix mix;
-    double flop; /* per token; INFINITY: none fits */
+    double flop; /* per token; INFINITY: none found */
 } CheapestMix;
 
 static RecomputeMix mix_of(int32_t n_layer, int32_t n_ffn, int32_t n_qkv, int32_t n_block)
@@ -71,13 +71,26 @@ static RecomputeMix mix_of(int32_t n_layer, int32_t n_ffn, int32_t n_qkv, int32_
                                    [RECOMPUTE_BLOCK] = n_block}};
 }
 
-/* With so many blocks at qkv and block: as few at ffn as fit, the others at gelu_ln. */
+/* Would it be better than the best, were it to fit? Everything else is as last measured. */
+static bool is_cheaper(Search *s, const RecomputeMix *mix, const CheapestMix *best)
+{
+    Plan *plan = s->draft->plan;
+    if (recompute_flop_per_token(mix, &plan->dims) >= best->flop)
+        return false;
+    plan->shape.recompute = *mix;
+    return seconds_of(s) < s->step_s;
+}
+
+/* With so many blocks at qkv and block: as few at ffn as fit, the others at gelu_ln. No more than
+ * are cheaper than the best: where they do not fit, no fewer do. */
 static Err fewest_at_ffn(Search *s, PlanChoice choice, int32_t n_qkv, int32_t n_block,
                          CheapestMix *best)
 {
     const Plan *plan = s->draft->plan;
     int32_t L = plan->dims.n_layer, low = 0, high = L - n_qkv - n_block;
     choice.recompute = mix_of(L, high, n_qkv, n_block);
+    while (high > 0 && !is_cheaper(s, &choice.recompute, best))
+        choice.recompute = mix_of(L, --high, n_qkv, n_block);
     TRY(draft_measure(s->draft, &choice));
     if (!plan_fits(plan))
         return OK;
@@ -91,23 +104,22 @@ static Err fewest_at_ffn(Search *s, PlanChoice choice, int32_t n_qkv, int32_t n_
             low = middle + 1;
     }
     choice.recompute = mix_of(L, high, n_qkv, n_block);
-    double flop = recompute_flop_per_token(&choice.recompute, &plan->dims);
-    if (flop < best->flop)
-        *best = (CheapestMix){choice.recompute, flop};
+    *best =
+        (CheapestMix){choice.recompute, recompute_flop_per_token(&choice.recompute, &plan->dims)};
     return OK;
 }
 
-/* All mixes but those that cost as much as the best before their blocks at ffn are counted. */
+/* All mixes but those that cost as much as the best before their blocks at ffn are counted. None
+ * when none that fits is faster than the fastest plan so far. */
 static Err find_cheapest_mix(Search *s, const PlanChoice *choice, CheapestMix *best)
 {
-    const GptDims *dims = &s->draft->plan->dims;
-    int32_t L = dims->n_layer;
+    int32_t L = s->draft->plan->dims.n_layer;
     *best = (CheapestMix){.flop = INFINITY};
     for (int32_t n_block = 0; n_block <= L; n_block++) {
         int32_t most_qkv = L > ALL_MIXES_LAYERS && n_block > 0 ? 0 : L - n_block;
         for (int32_t n_qkv = 0; n_qkv <= most_qkv; n_qkv++) {
             RecomputeMix least = mix_of(L, 0, n_qkv, n_block);
-            if (recompute_flop_per_token(&least, dims) >= best->flop)
+            if (!is_cheaper(s, &least, best))
                 break;
             TRY(fewest_at_ffn(s, *choice, n_qkv, n_block, best));
         }
@@ -135,6 +147,8 @@ static Err try_mixes(Search *s, PlanChoice choice)
     if (!fits)
         return OK;
     TRY(find_cheapest_mix(s, &choice, &best));
+    if (!isfinite(best.flop))
+        return OK;
     choice.recompute = best.mix;
     return try_choice(s, &choice, &fits);
 }
