@@ -7,9 +7,67 @@
 #include "base/human.h"
 #include "plan/draft.h"
 
+/* ---- the keys that can be left to the plan ------------------------------------------------ */
+
+/* In the order in which they are left to it: the cheapest for the run first. */
+typedef enum {
+    KEY_MICRO_BATCH,
+    KEY_RECOMPUTE,
+    KEY_MASTER,
+    KEY_HEAD_CHUNK,
+    KEY_ZERO_STAGE,
+    KEY_OFFLOAD,
+    N_KEYS
+} Key;
+
+static const char *const KEY_NAMES[N_KEYS] = {"micro_batch", "recompute",  "master",
+                                              "head_chunk",  "zero_stage", "offload"};
+
+static int64_t key_value(const Config *cfg, Key key)
+{
+    const int64_t values[N_KEYS] = {cfg->batch.micro_batch, cfg->memory.recompute,
+                                    cfg->memory.master,     cfg->memory.head_chunk,
+                                    cfg->system.zero_stage, cfg->memory.offload};
+    return values[key];
+}
+
+static void set_key(Config *cfg, Key key, int64_t value)
+{
+    switch (key) {
+    case KEY_MICRO_BATCH:
+        cfg->batch.micro_batch = value;
+        break;
+    case KEY_RECOMPUTE:
+        cfg->memory.recompute = (int32_t)value;
+        break;
+    case KEY_MASTER:
+        cfg->memory.master = (int32_t)value;
+        break;
+    case KEY_HEAD_CHUNK:
+        cfg->memory.head_chunk = value;
+        break;
+    case KEY_ZERO_STAGE:
+        cfg->system.zero_stage = value;
+        break;
+    default:
+        cfg->memory.offload = (int32_t)value;
+        break;
+    }
+}
+
+static int64_t auto_value(Key key)
+{
+    static const int64_t values[N_KEYS] = {
+        [KEY_MICRO_BATCH] = CONFIG_AUTO,   [KEY_RECOMPUTE] = CONFIG_RECOMPUTE_AUTO,
+        [KEY_MASTER] = CONFIG_MASTER_AUTO, [KEY_HEAD_CHUNK] = CONFIG_AUTO,
+        [KEY_ZERO_STAGE] = CONFIG_AUTO,    [KEY_OFFLOAD] = CONFIG_OFFLOAD_AUTO};
+    return values[key];
+}
+
 /* ---- what would help --------------------------------------------------------------------- */
 
 typedef struct {
+    const Config *given;
     Config cfg;
     PlanTarget target;
     Plan *plan; /* of these two, when it was built last */
@@ -25,10 +83,41 @@ static bool attempt_fits(Attempt *a)
     return fits;
 }
 
-static void add_fix(Attempt *a, const char *change)
+/* No key stays with the plan that need not. The attempt, which fits, does so still. */
+static void keep_given(Attempt *a)
+{
+    for (int32_t key = 0; key < N_KEYS; key++) {
+        set_key(&a->cfg, (Key)key, key_value(a->given, (Key)key));
+        if (!attempt_fits(a))
+            set_key(&a->cfg, (Key)key, auto_value((Key)key));
+    }
+    (void)attempt_fits(a); /* a->plan is this one's */
+}
+
+static void add_text(Attempt *a, const char *before, const char *change)
 {
     size_t used = strlen(a->text), size = sizeof a->plan->fix;
-    snprintf(a->text + used, size - used, "%s%s", used ? ", or " : "", change);
+    snprintf(a->text + used, size - used, "%s%s", before, change);
+}
+
+/* What an attempt that fits changes: ranks or blocks, if any, and keys. */
+static void add_fix(Attempt *a, const char *change)
+{
+    keep_given(a);
+    const char *before = a->text[0] ? ", or " : "";
+    if (change[0]) {
+        add_text(a, before, change);
+        before = " with ";
+    }
+    for (int32_t key = 0; key < N_KEYS; key++) {
+        char number[48];
+        if (key_value(&a->cfg, (Key)key) == key_value(a->given, (Key)key))
+            continue;
+        add_text(a, before, KEY_NAMES[key]);
+        snprintf(number, sizeof number, " = %" PRId64 " (or auto)", a->plan->shape.micro_batch);
+        add_text(a, "", key == KEY_MICRO_BATCH ? number : " = auto");
+        before = " and ";
+    }
 }
 
 static void add_number(Attempt *a, const char *before, int64_t value, const char *after)
@@ -38,69 +127,47 @@ static void add_number(Attempt *a, const char *before, int64_t value, const char
     add_fix(a, change);
 }
 
-/* A smaller micro-batch, when one was given. */
-static bool try_micro_batch(Attempt *a)
+static void leave_all_to_plan(Attempt *a)
 {
-    if (a->cfg.batch.micro_batch == CONFIG_AUTO)
-        return false;
-    a->cfg.batch.micro_batch = CONFIG_AUTO;
-    if (!attempt_fits(a))
-        return false;
-    add_number(a, "micro_batch = ", a->plan->shape.micro_batch, " (or auto)");
-    return true;
-}
-
-static bool try_key(Attempt *a, bool is_set, const char *advice)
-{
-    if (!is_set || !attempt_fits(a))
-        return false;
-    add_fix(a, advice);
-    return true;
+    for (int32_t key = 0; key < N_KEYS; key++)
+        set_key(&a->cfg, (Key)key, auto_value((Key)key));
 }
 
 /* One key after the other is left to the plan, and stays so. */
 static bool try_keys(Attempt *a)
 {
-    MemoryConfig *memory = &a->cfg.memory;
-    const MemoryConfig given = *memory;
-    const int64_t zero_stage = a->cfg.system.zero_stage;
-    if (try_micro_batch(a))
+    for (int32_t key = 0; key < N_KEYS; key++) {
+        if (key_value(a->given, (Key)key) == auto_value((Key)key))
+            continue;
+        set_key(&a->cfg, (Key)key, auto_value((Key)key));
+        if (!attempt_fits(a))
+            continue;
+        add_fix(a, "");
         return true;
-    memory->recompute = CONFIG_RECOMPUTE_AUTO;
-    if (try_key(a, given.recompute != CONFIG_RECOMPUTE_AUTO, "recompute = auto"))
-        return true;
-    memory->master = CONFIG_MASTER_AUTO;
-    if (try_key(a, given.master == CONFIG_MASTER_F32, "master = auto"))
-        return true;
-    memory->head_chunk = CONFIG_AUTO;
-    if (try_key(a, given.head_chunk != CONFIG_AUTO, "head_chunk = auto"))
-        return true;
-    a->cfg.system.zero_stage = CONFIG_AUTO;
-    if (try_key(a, zero_stage != CONFIG_AUTO && a->target.world > 1, "zero_stage = auto"))
-        return true;
-    memory->offload = CONFIG_OFFLOAD_AUTO;
-    return try_key(a, given.offload != CONFIG_OFFLOAD_AUTO, "offload = auto");
+    }
+    return false;
 }
 
 /* With everything left to the plan. */
-static bool try_more_ranks(Attempt *a)
+static void try_more_ranks(Attempt *a)
 {
     enum { MOST_RANKS = 1024 };
     PlanTarget *target = &a->target;
     const int32_t world = target->world;
+    const int64_t sequences = config_step_sequences(a->given);
+    leave_all_to_plan(a);
     for (target->world = world + 1; target->world <= MOST_RANKS; target->world++)
-        if (a->plan->step_sequences % target->world == 0 && attempt_fits(a)) {
+        if (sequences % target->world == 0 && attempt_fits(a)) {
             add_number(a, "", target->world, " ranks");
-            target->world = world;
-            return true;
+            break;
         }
     target->world = world;
-    return false;
 }
 
 static void try_shorter_blocks(Attempt *a)
 {
     enum { SHORTEST = 64 };
+    leave_all_to_plan(a);
     while (a->cfg.model.block_size >= 2 * SHORTEST) {
         a->cfg.model.block_size /= 2;
         if (attempt_fits(a)) {
@@ -115,8 +182,8 @@ Err plan_find_fix(Plan *plan, const Config *cfg)
     Plan *other = malloc(sizeof *other);
     if (!other)
         FAIL(ERR_SYSTEM, "out of memory for another plan");
-    Attempt a = {.cfg = *cfg, .target = plan->target, .plan = other, .text = plan->fix};
-    other->step_sequences = plan->step_sequences;
+    Attempt a = {
+        .given = cfg, .cfg = *cfg, .target = plan->target, .plan = other, .text = plan->fix};
     if (!try_keys(&a)) {
         try_more_ranks(&a);
         try_shorter_blocks(&a);

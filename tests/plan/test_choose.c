@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "plan/draft.h"
 #include "tests/support/check_err.h"
@@ -277,24 +278,66 @@ static void the_350m_fits_at_micro_batch_8(void **state)
 
 /* ---- refusals ---------------------------------------------------------------------------- */
 
-/* The first change that the refusal names, applied. */
-static void apply_fix(const Plan *plan, Config *cfg, PlanTarget *target)
+/* One setting of a refusal, "key = value" or "N ranks", applied. */
+static void apply_setting(const char *setting, Config *cfg, PlanTarget *target)
 {
     long long number;
-    if (sscanf(plan->fix, "%lld ranks", &number) == 1)
+    if (sscanf(setting, "%lld ranks", &number) == 1)
         target->world = (int32_t)number;
-    else if (sscanf(plan->fix, "block_size = %lld", &number) == 1)
+    else if (sscanf(setting, "block_size = %lld", &number) == 1)
         cfg->model.block_size = number;
-    else if (sscanf(plan->fix, "micro_batch = %lld", &number) == 1)
+    else if (sscanf(setting, "micro_batch = %lld", &number) == 1)
         cfg->batch.micro_batch = number;
-    else if (strncmp(plan->fix, "recompute = auto", 16) == 0)
+    else if (strcmp(setting, "recompute = auto") == 0)
         cfg->memory.recompute = CONFIG_RECOMPUTE_AUTO;
-    else if (strncmp(plan->fix, "head_chunk = auto", 17) == 0)
+    else if (strcmp(setting, "master = auto") == 0)
+        cfg->memory.master = CONFIG_MASTER_AUTO;
+    else if (strcmp(setting, "head_chunk = auto") == 0)
         cfg->memory.head_chunk = CONFIG_AUTO;
-    else if (strncmp(plan->fix, "offload = auto", 14) == 0)
+    else if (strcmp(setting, "zero_stage = auto") == 0)
+        cfg->system.zero_stage = CONFIG_AUTO;
+    else if (strcmp(setting, "offload = auto") == 0)
         cfg->memory.offload = CONFIG_OFFLOAD_AUTO;
     else
-        fail_msg("no fix, or one that is not known here: '%s'", plan->fix);
+        fail_msg("not a setting: '%s'", setting);
+}
+
+/* The n bytes at text end where `end` begins in them, if it does. */
+static size_t until(const char *text, size_t n, const char *end)
+{
+    const char *at = strstr(text, end);
+    return at && (size_t)(at - text) < n ? (size_t)(at - text) : n;
+}
+
+/* All settings of one change: "SETTING", "SETTING with SETTING and SETTING". */
+static void apply_change(const char *text, size_t n, Config *cfg, PlanTarget *target)
+{
+    for (size_t at = 0, length; at < n; at += length + strlen(" and ")) {
+        char setting[64];
+        length = until(text + at, until(text + at, n - at, " with "), " and ");
+        assert_true(length < sizeof setting);
+        snprintf(setting, sizeof setting, "%.*s", (int)length, text + at);
+        apply_setting(setting, cfg, target);
+        length += strncmp(text + at + length, " with ", 6) == 0;
+    }
+}
+
+/* Every change that a refusal names is enough. Returns how many. */
+static int32_t check_changes(Plan *plan, const Config *cfg, const PlanTarget *target)
+{
+    char fix[sizeof plan->fix];
+    int32_t n_changes = 0;
+    snprintf(fix, sizeof fix, "%s", plan->fix);
+    for (const char *change = fix; *change; n_changes++) {
+        Config changed = *cfg;
+        PlanTarget changed_target = *target;
+        size_t n = until(change, strlen(change), ", or ");
+        apply_change(change, n, &changed, &changed_target);
+        check_no_err(plan_build(plan, &changed, &changed_target));
+        check_no_err(plan_check(plan));
+        change += n + (change[n] ? strlen(", or ") : 0);
+    }
+    return n_changes;
 }
 
 static void a_refusal_names_something_that_fits(void **state)
@@ -317,10 +360,35 @@ static void a_refusal_names_something_that_fits(void **state)
         check_no_err(plan_build(plan, &cfg, &target));
         assert_false(plan_fits(plan));
         check_err(plan_check(plan), ERR_USAGE, plan->fix);
-        apply_fix(plan, &cfg, &target);
-        check_no_err(plan_build(plan, &cfg, &target));
-        check_no_err(plan_check(plan));
+        assert_true(check_changes(plan, &cfg, &target) >= 1);
     }
+}
+
+/* Keys that are given stand in the way of each other, and of more ranks. */
+static void every_change_of_random_refusals_fits(void **state)
+{
+    enum { N_PLANS = 200 };
+    Plan *plan = *state;
+    uint64_t random = 3;
+    int32_t n_changes = 0;
+    for (int32_t i = 0; i < N_PLANS; i++) {
+        Config cfg;
+        draw_model(&random, &cfg);
+        draw_keys(&random, &cfg);
+        if (draw(&random, 2))
+            cfg.batch.micro_batch = cfg.batch.batch_size;
+        if (draw(&random, 3) == 0)
+            cfg.memory.offload = CONFIG_OFFLOAD_NONE;
+        PlanTarget target = draw_target(&random);
+        target.world = 1 + (int32_t)draw(&random, 4);
+        if (12 / target.world * cfg.batch.batch_size % cfg.batch.micro_batch != 0)
+            cfg.batch.micro_batch = CONFIG_AUTO;
+        check_no_err(plan_build(plan, &cfg, &target));
+        target.limit_bytes = plan->total_bytes * (size_t)(60 + draw(&random, 40)) / 100;
+        check_no_err(plan_build(plan, &cfg, &target));
+        n_changes += check_changes(plan, &cfg, &target);
+    }
+    assert_in_range(n_changes, N_PLANS / 4, 2 * N_PLANS);
 }
 
 static void host_memory_has_a_limit_too(void **state)
@@ -332,6 +400,24 @@ static void host_memory_has_a_limit_too(void **state)
     target.host_limit_bytes = 1 << 10;
     check_no_err(plan_build(plan, &cfg, &target));
     check_err(plan_check(plan), ERR_USAGE, "for the 1 rank of a host, 1.0 KiB can be had");
+}
+
+/* ---- time -------------------------------------------------------------------------------- */
+
+/* As many blocks and divisors as settings may name: thousands of plans are measured. */
+static void a_plan_of_a_thousand_blocks_takes_seconds(void **state)
+{
+    enum { MOST_SECONDS = 12 }; /* of the processor, in a build with sanitizers */
+    Plan *plan = *state;
+    Config cfg;
+    gpt2(&cfg, 1000, 4, 256);
+    cfg.batch.batch_size = 12;
+    cfg.batch.gradient_accumulation_steps = 40;
+    PlanTarget target = card_of_12_gb(1);
+    clock_t start = clock();
+    check_no_err(plan_build(plan, &cfg, &target));
+    assert_true(plan_fits(plan));
+    assert_true(clock() - start < (clock_t)MOST_SECONDS * CLOCKS_PER_SEC);
 }
 
 /* ---- cards ------------------------------------------------------------------------------- */
@@ -373,7 +459,9 @@ int main(void)
         PLAN_TEST(the_350m_fits_at_micro_batch_8),
         PLAN_TEST(the_774m_and_the_1558m_fit_with_adamw_on_the_host),
         PLAN_TEST(a_refusal_names_something_that_fits),
+        PLAN_TEST(every_change_of_random_refusals_fits),
         PLAN_TEST(host_memory_has_a_limit_too),
+        PLAN_TEST(a_plan_of_a_thousand_blocks_takes_seconds),
         cmocka_unit_test(a_card_is_known_by_its_name_and_by_the_drivers),
         PLAN_TEST(the_124m_on_a_3060_makes_23000_tokens_a_second),
     };
