@@ -147,7 +147,8 @@ static size_t planned_limit(const Options *o, DeviceKind device)
     return o->gpu->memory_bytes - gpu_reserve_bytes((int32_t)o->world);
 }
 
-static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_size)
+/* A plan that cannot be made prints nothing. *printed: has a plan been? */
+static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_size, bool *printed)
 {
     const Config *cfg = &o->cfg;
     int32_t share = bind_n_cpus() / (int32_t)o->world;
@@ -162,10 +163,13 @@ static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_siz
     if (!plan)
         FAIL(ERR_SYSTEM, "out of memory for the plan");
     Err err = plan_build(plan, cfg, &target);
+    if (!err && o->as_json && *printed)
+        printf(",\n");
     if (!err && o->as_json)
         err = plan_print_json(plan, stdout);
     else if (!err)
         plan_print(plan, stdout);
+    *printed = *printed || !err;
     if (!err)
         err = plan_check(plan);
     free(plan);
@@ -176,11 +180,13 @@ static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_siz
 static Err print_both_plans(const Options *o, int64_t vocab_size)
 {
     FILE *remarks = o->as_json ? stderr : stdout;
-    Err on_cpu = print_plan_for(o, DEVICE_CPU, vocab_size);
+    bool printed = false;
+    Err on_cpu = print_plan_for(o, DEVICE_CPU, vocab_size, &printed);
     if (on_cpu)
         fprintf(remarks, "%s\n", err_message(on_cpu));
-    printf(o->as_json ? ",\n" : "\n");
-    Err on_cuda = print_plan_for(o, DEVICE_CUDA, vocab_size);
+    if (!o->as_json)
+        printf("\n");
+    Err on_cuda = print_plan_for(o, DEVICE_CUDA, vocab_size, &printed);
     if (on_cuda && !on_cpu)
         fprintf(remarks, "%s\n", err_message(on_cuda));
     if (on_cuda && on_cpu)
@@ -190,17 +196,19 @@ static Err print_both_plans(const Options *o, int64_t vocab_size)
     return OK;
 }
 
-/* JSON is an array of one plan or two. A named card is what is asked about. */
+/* JSON is an array of the plans that can be made, at most two. A named card is what is asked about.
+ */
 static Err print_plans(const Options *o)
 {
     int64_t vocab_size = vocab_for_plan(&o->cfg);
     int32_t device = o->gpu ? CONFIG_DEVICE_CUDA : o->cfg.system.device;
+    bool printed = false;
     if (o->as_json)
         printf("[");
-    Err err =
-        device == CONFIG_DEVICE_AUTO
-            ? print_both_plans(o, vocab_size)
-            : print_plan_for(o, device == CONFIG_DEVICE_CPU ? DEVICE_CPU : DEVICE_CUDA, vocab_size);
+    Err err = device == CONFIG_DEVICE_AUTO
+                  ? print_both_plans(o, vocab_size)
+                  : print_plan_for(o, device == CONFIG_DEVICE_CPU ? DEVICE_CPU : DEVICE_CUDA,
+                                   vocab_size, &printed);
     if (o->as_json)
         printf("]\n");
     return err;
