@@ -339,18 +339,26 @@ static void each_bucket_is_ready_once_and_the_embeddings_last(void **state)
 
 typedef struct {
     TinyGpt *t;
-    float *flat; /* what was taken out, where it belongs */
+    float *flat;     /* what was taken out, where it belongs */
+    int32_t waiting; /* this bucket is ready and still in its place */
 } Collected;
 
-/* As a reducer does: take the bucket out, and leave zeros. */
-static void take_out(void *arg, int32_t bucket)
+static void take_out(Collected *c, int32_t bucket)
 {
-    Collected *c = arg;
     const Bucket *b = &c->t->layout.bucket[bucket];
     float *values = tiny_read(c->t, c->t->model.grad_bucket[bucket]);
     memcpy(c->flat + b->offset, values, (size_t)b->count * sizeof(float));
     free(values);
     device_zero(&c->t->dev, c->t->model.grad_bucket[bucket]);
+}
+
+/* As a reducer does: a bucket stays in its place until the next one is ready, and leaves zeros. */
+static void take_out_late(void *arg, int32_t bucket)
+{
+    Collected *c = arg;
+    if (bucket + 1 < c->t->layout.n_buckets)
+        take_out(c, c->waiting);
+    c->waiting = bucket;
 }
 
 static void four_places_give_the_gradients_of_as_many_as_buckets(void **state)
@@ -371,7 +379,8 @@ static void four_places_give_the_gradients_of_as_many_as_buckets(void **state)
         GptBatch batch = tiny_batch(&places, first, B, T);
         memset(c.flat, 0xff, n_bytes);
         gpt2_forward(&places.model, &places.dev, &batch);
-        gpt2_backward(&places.model, &places.dev, &batch, 1.0 / (B * T), take_out, &c);
+        gpt2_backward(&places.model, &places.dev, &batch, 1.0 / (B * T), take_out_late, &c);
+        take_out(&c, c.waiting);
         batch = tiny_batch(&whole, first, B, T);
         float *wanted = tiny_gradients(&whole, &batch);
         assert_memory_equal(c.flat, wanted, n_bytes);
