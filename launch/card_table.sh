@@ -5,6 +5,8 @@ set -uo pipefail
 source=$(cd "$(dirname "$0")/.." && pwd)
 bin=${1:-$source}
 
+[ -x "$bin/gpt_ddp" ] || { echo "$0: no $bin/gpt_ddp: build it first" >&2; exit 66; }
+
 models=("124M owt_12gb" "350M gpt2_medium_12gb" "774M gpt2_large_12gb" "1558M gpt2_xl_12gb")
 cards=("rtx3060 1" "rtx3060 4" "rtx4090 1" "rtx4090 4" "a100 1" "h200 1")
 

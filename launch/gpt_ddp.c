@@ -12,6 +12,7 @@
 #include "launch/cache.h"
 #include "launch/machine.h"
 #include "launch/report.h"
+#include "launch/settings.h"
 #include "launch/signals.h"
 #include "plan/estimate.h"
 #include "train/trainer.h"
@@ -172,6 +173,7 @@ static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_siz
     *printed = *printed || !err;
     if (!err)
         err = plan_check(plan);
+    fflush(stdout); /* before what stderr has to say of it */
     free(plan);
     return err;
 }
@@ -268,6 +270,8 @@ static int run(const Options *o, Err parsed, const int *stop_signal)
     err = comm_agree(&comm, parsed);
     if (!err)
         err = comm_agree(&comm, launcher_check(&launcher, &comm));
+    if (!err)
+        err = settings_agree(&comm, &o->cfg);
     if (!err && comm.rank == 0)
         printf("gpt_ddp %s\n", program_version());
     if (!err)

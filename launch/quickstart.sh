@@ -5,6 +5,9 @@
 #     ./launch/quickstart.sh                  the King James Bible, from the distribution's archive
 #     ./launch/quickstart.sh my_text.txt      your own text (UTF-8; a megabyte or more)
 set -euo pipefail
+case ${1:-} in
+-*) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; [ "$1" = --help ] || [ "$1" = -h ] || exit 64; exit 0 ;;
+esac
 text=${1:+$(realpath -- "$1")}
 cd "$(dirname "$0")/.."
 ranks=2
@@ -18,7 +21,9 @@ source launch/mpi_env.sh
 step "2/5 building"
 # For this machine's GPUs, if it has any; a build for every card takes minutes.
 cuda=(-DGPT_CUDA=off)
-if cards=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null); then
+if ! command -v nvidia-smi >/dev/null; then
+    echo "no NVIDIA driver here: building for the CPU (by hand, -DGPT_CUDA=on builds for GPUs too)"
+elif cards=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null); then
     cuda=(-DGPT_CUDA=auto "-DGPT_CUDA_ARCH=$(tr -d . <<<"$cards" | sort -un | paste -sd ';')")
 fi
 cmake -S . -B build -DGPT_TESTS=OFF "${cuda[@]}" >/dev/null

@@ -49,6 +49,19 @@ refuse_setting() {
     refused 1 "$code" "$pattern" "${tiny[@]}" "$@"
 }
 
+# refuse_alone PATTERN ARGS...: the second of two ranks was given these settings too.
+refuse_alone() {
+    mistakes=$((mistakes + 1))
+    local pattern=$1 rc
+    shift
+    (cd tree && timeout 20 mpirun --oversubscribe -np 1 "$bin/gpt_ddp" "${tiny[@]}" : \
+        -np 1 "$bin/gpt_ddp" "${tiny[@]}" "$@" >../out 2>../err)
+    rc=$?
+    if [ $rc != 64 ] || ! grep -Eq "^gpt_ddp: rank 1 on .*$pattern" err || [ "$(grep -c '^gpt_ddp: ' err)" != 1 ]; then
+        fail "rank 1 with $*: rc $rc: $(cat err)"
+    fi
+}
+
 # ini LINE...: tree/bad.ini with these lines.
 ini() { printf '%s\n' "$@" >tree/bad.ini; }
 
@@ -90,6 +103,9 @@ refuse 64 'two config files, a.ini and b.ini: give one' a.ini b.ini
 refuse_setting 64 '--world is for --plan; .* mpirun -np' --world=4
 refuse_setting 64 '--plan=yes: use --plan for a table or --plan=json' --plan=yes
 refuse_setting 64 '--gpu is for --plan' --gpu=a100
+refuse_alone '"n_layer = 2", but "n_layer = 3" on rank 0: give all ranks the same settings' --n_layer=2
+refuse_alone '"seed = 5", but "seed = 1337" on rank 0' --seed=5
+refuse_alone '"max_iters = 4", but ' --max_iters=4
 refuse_setting 64 '--gpu=gtx970 is not known; use one of rtx3060' --plan --gpu=gtx970
 refuse_setting 64 '--gpu=a100 with device = cpu' --plan --gpu=a100 --device=cpu
 refuse_setting 64 'n_layer is in section model, not optim' --optim.n_layer=2
