@@ -83,6 +83,7 @@ Err comm_bind(Comm *comm, Device *dev, CommKind kind)
 {
     const CommOps *ops = NULL;
     ASSERT(!comm->ops, "bound twice");
+    comm->n_binds++;
     TRY(comm_agree(comm, choose_ops(comm, dev, kind, &ops)));
     Err err = ops->open(comm, dev);
     if (err) {
@@ -117,6 +118,15 @@ void comm_abort(Comm *comm, int exit_code)
     _exit(exit_code);
 }
 
+void comm_abandon_data(Comm *comm, bool *done)
+{
+    int32_t none = COMM_NOT_ABANDONED;
+    (void)__atomic_compare_exchange_n(&comm->abandoned, &none, COMM_TO_ABANDON, false,
+                                      __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    *done = comm->kind != COMM_NCCL ||
+            __atomic_load_n(&comm->abandoned, __ATOMIC_RELAXED) == COMM_ABANDONED;
+}
+
 const char *comm_kind_name(CommKind kind)
 {
     static const char *const NAMES[] = {
@@ -141,17 +151,28 @@ static void check_rank(const Comm *comm, int32_t rank)
     ASSERT(rank >= 0 && rank < comm->world, "rank %d of %d", rank, comm->world);
 }
 
-Err comm_barrier(Comm *comm)
+/* Ends what activity_enter began, and passes the call's result on. */
+static Err left(Comm *comm, const char *outer, Err err)
 {
-    return comm->control->barrier(comm);
+    activity_leave(comm->activity, outer);
+    return err;
 }
 
-Err comm_sum_f64(Comm *comm, double *value, int32_t n)
+Err comm_barrier(Comm *comm)
 {
-    ASSERT(n >= 0 && n <= COMM_MAX_SCALARS, "%d values", n);
-    if (comm->world == 1)
-        return OK;
-    /* Not an all-reduce: MPI does not promise that those give every rank the same bits. */
+    const char *outer = activity_enter(comm->activity, "barrier");
+    return left(comm, outer, comm->control->barrier(comm));
+}
+
+Err comm_share_host(Comm *comm, size_t n_bytes, void **all)
+{
+    *all = NULL;
+    return comm->control->share(comm, n_bytes, all);
+}
+
+/* Not an all-reduce: MPI does not promise that those give every rank the same bits. */
+static Err sum_in_rank_order(Comm *comm, double *value, int32_t n)
+{
     TRY(comm_gather_bytes(comm, value, (size_t)n * sizeof *value, comm->gathered));
     for (int32_t i = 0; i < n; i++) {
         double sum = comm->gathered[i];
@@ -162,34 +183,49 @@ Err comm_sum_f64(Comm *comm, double *value, int32_t n)
     return OK;
 }
 
+Err comm_sum_f64(Comm *comm, double *value, int32_t n)
+{
+    ASSERT(n >= 0 && n <= COMM_MAX_SCALARS, "%d values", n);
+    if (comm->world == 1)
+        return OK;
+    const char *outer = activity_enter(comm->activity, "sum over ranks");
+    return left(comm, outer, sum_in_rank_order(comm, value, n));
+}
+
 Err comm_max_i64(Comm *comm, int64_t *value, int32_t n)
 {
     ASSERT(n >= 0 && n <= COMM_MAX_SCALARS, "%d values", n);
-    return comm->control->max_i64(comm, value, n);
+    const char *outer = activity_enter(comm->activity, "maximum over ranks");
+    return left(comm, outer, comm->control->max_i64(comm, value, n));
 }
 
 Err comm_broadcast_bytes(Comm *comm, void *bytes, size_t n_bytes, int32_t root)
 {
     check_rank(comm, root);
-    return comm->control->broadcast(comm, bytes, n_bytes, root);
+    const char *outer = activity_enter(comm->activity, "broadcast");
+    return left(comm, outer, comm->control->broadcast(comm, bytes, n_bytes, root));
 }
 
 Err comm_gather_bytes(Comm *comm, const void *mine, size_t n_bytes, void *all)
 {
-    return comm->control->gather(comm, mine, n_bytes, all, COMM_ALL_RANKS);
+    const char *outer = activity_enter(comm->activity, "gather");
+    return left(comm, outer, comm->control->gather(comm, mine, n_bytes, all, COMM_ALL_RANKS));
 }
 
 Err comm_gather_host(Comm *comm, const void *mine, size_t n_bytes, void *all, int32_t root)
 {
     check_rank(comm, root);
-    return comm->control->gather(comm, mine, n_bytes, comm->rank == root ? all : NULL, root);
+    void *here = comm->rank == root ? all : NULL;
+    const char *outer = activity_enter(comm->activity, "gather");
+    return left(comm, outer, comm->control->gather(comm, mine, n_bytes, here, root));
 }
 
 Err comm_send_host(Comm *comm, void *bytes, size_t n_bytes, int32_t from, int32_t to)
 {
     check_rank(comm, from);
     check_rank(comm, to);
-    return comm->control->send(comm, bytes, n_bytes, from, to);
+    const char *outer = activity_enter(comm->activity, "send");
+    return left(comm, outer, comm->control->send(comm, bytes, n_bytes, from, to));
 }
 
 /* What a failing rank tells the others. */
@@ -243,7 +279,8 @@ Err comm_agree(Comm *comm, Err mine)
     bool alike = true;
     if (comm->world == 1)
         return mine;
-    Err trouble = agree_over_ranks(comm, mine, &report, &from, &alike);
+    const char *outer = activity_enter(comm->activity, "agreement of ranks");
+    Err trouble = left(comm, outer, agree_over_ranks(comm, mine, &report, &from, &alike));
     if (trouble)
         return err_first(mine, trouble);
     if (from == comm->world)
@@ -273,20 +310,23 @@ static void check_slices(const Comm *comm, Tensor buf)
 Err comm_all_reduce_sum(Comm *comm, Device *dev, Tensor buf)
 {
     check_sum(comm, buf);
-    return comm->ops->all_reduce_sum(comm, dev, buf);
+    const char *outer = activity_enter(comm->activity, "all-reduce");
+    return left(comm, outer, comm->ops->all_reduce_sum(comm, dev, buf));
 }
 
 Err comm_reduce_scatter_sum(Comm *comm, Device *dev, Tensor buf)
 {
     check_sum(comm, buf);
     check_slices(comm, buf);
-    return comm->ops->reduce_scatter_sum(comm, dev, buf);
+    const char *outer = activity_enter(comm->activity, "reduce-scatter");
+    return left(comm, outer, comm->ops->reduce_scatter_sum(comm, dev, buf));
 }
 
 Err comm_all_gather(Comm *comm, Device *dev, Tensor buf)
 {
     check_slices(comm, buf);
-    return comm->ops->all_gather(comm, dev, buf);
+    const char *outer = activity_enter(comm->activity, "all-gather");
+    return left(comm, outer, comm->ops->all_gather(comm, dev, buf));
 }
 
 Err comm_all_to_all(Comm *comm, Device *dev, Tensor receive, Tensor send)
@@ -295,7 +335,8 @@ Err comm_all_to_all(Comm *comm, Device *dev, Tensor receive, Tensor send)
     ASSERT(receive.dtype == send.dtype && tensor_count(receive) == tensor_count(send),
            "%s x %lld from %s x %lld", dtype_name(receive.dtype), (long long)tensor_count(receive),
            dtype_name(send.dtype), (long long)tensor_count(send));
-    return comm->ops->all_to_all(comm, dev, receive, send);
+    const char *outer = activity_enter(comm->activity, "all-to-all");
+    return left(comm, outer, comm->ops->all_to_all(comm, dev, receive, send));
 }
 
 Err comm_wait(Comm *comm, Device *dev)
@@ -307,7 +348,8 @@ Err comm_wait(Comm *comm, Device *dev)
 Err comm_sync(Comm *comm, Device *dev)
 {
     ASSERT(comm->ops, "comm_bind has not been called");
-    return comm->ops->sync(comm, dev);
+    const char *outer = activity_enter(comm->activity, "wait for the device");
+    return left(comm, outer, comm->ops->sync(comm, dev));
 }
 
 /* ---- a data plane whose calls all wait ---------------------------------------------------- */

@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 
+#include "base/activity.h"
 #include "base/err.h"
 #include "base/tensor.h"
 #include "kernels/device.h"
@@ -40,6 +41,10 @@ typedef struct {
     double init_timeout_s; /* longest start of a data plane: 120; set it before comm_bind */
     bool will_exchange;    /* comm_all_to_all will be used; set it before comm_bind */
     double *gathered;      /* (world, COMM_MAX_SCALARS), of comm_sum_f64; NULL in a world of one */
+    Activity *activity;    /* what this rank is doing, for a watchdog: calls that wait show there.
+                            * Borrowed; NULL: nobody looks */
+    int32_t n_binds;       /* data planes opened so far: the same on all ranks */
+    int32_t abandoned;     /* atomic; 0, or how far comm_abandon_data is */
     void *impl;            /* state of the control plane */
     void *data_impl;       /* state of the data plane; NULL where there is none */
 } Comm;
@@ -67,6 +72,9 @@ void comm_close(Comm *comm);
 /* End the whole job at once with this exit code, when nothing can be agreed any more. stdio is not
  * flushed. Not collective. */
 void comm_abort(Comm *comm, int exit_code) __attribute__((noreturn));
+/* From any thread: whoever waits in the data plane ends that with an error, if it can. *done: there
+ * is nothing to wait for (any more). Not collective. */
+void comm_abandon_data(Comm *comm, bool *done);
 const char *comm_kind_name(CommKind kind); /* "single", "mpi", "nccl" */
 /* One line for each communication library: its version, or that it is not built in. Needs no
  * comm_open. */
@@ -75,6 +83,10 @@ void comm_print_versions(FILE *out);
 /* ---- control plane: host values; each is Collective and waits ---------------------------- */
 
 Err comm_barrier(Comm *comm);
+/* *all (local_world * n_bytes) = memory that the ranks of this host share, zeros; NULL in a world
+ * of one, or where MPI has none. Lives until comm_close, one for each Comm. Plain memory: any
+ * thread may use it. */
+Err comm_share_host(Comm *comm, size_t n_bytes, void **all);
 /* value[i] = sum over ranks, the same bits on every rank (summed in rank order). n <=
  * COMM_MAX_SCALARS. */
 Err comm_sum_f64(Comm *comm, double *value, int32_t n);

@@ -13,11 +13,20 @@
 
 #include "base/check.h"
 
-enum { SEND_TAG = 1, SLICE_TAG = 2 };
+enum { SEND_TAG = 1, SLICE_TAG = 2, FAULT_TAG = 1000, FAULT_TAGS = 1000 };
 enum { SUM_PIECE = 65536 }; /* elements; longer pieces were no faster */
+
+/* What this rank told of a fault: MPI may read it until the end. */
+typedef struct Told {
+    struct Told *next;
+    char text[COMM_FAULT_BYTES];
+} Told;
 
 typedef struct {
     MPI_Comm comm;              /* our own duplicate of the world: nobody else's messages */
+    MPI_Comm local;             /* the ranks of this host */
+    MPI_Win shared;             /* memory of theirs; MPI_WIN_NULL: none */
+    Told *told;                 /* owned */
     bool finalize;              /* we started MPI, so we end it */
     double received[SUM_PIECE]; /* what another rank has to add to our slice */
 } MpiWorld;
@@ -60,17 +69,17 @@ static Err start_mpi(MpiWorld *mpi)
     return OK;
 }
 
-static Err find_place(Comm *comm, MPI_Comm world)
+static Err find_place(Comm *comm, MpiWorld *mpi)
 {
     int rank = 0, size = 0, local_rank = 0, local_size = 0;
-    MPI_Comm local = MPI_COMM_NULL;
+    MPI_Comm world = mpi->comm;
     TRY(check_mpi(MPI_Comm_rank(world, &rank), "MPI_Comm_rank"));
     TRY(check_mpi(MPI_Comm_size(world, &size), "MPI_Comm_size"));
-    TRY(check_mpi(MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &local),
-                  "MPI_Comm_split_type"));
-    TRY(check_mpi(MPI_Comm_rank(local, &local_rank), "MPI_Comm_rank"));
-    TRY(check_mpi(MPI_Comm_size(local, &local_size), "MPI_Comm_size"));
-    TRY(check_mpi(MPI_Comm_free(&local), "MPI_Comm_free"));
+    TRY(check_mpi(
+        MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, rank, MPI_INFO_NULL, &mpi->local),
+        "MPI_Comm_split_type"));
+    TRY(check_mpi(MPI_Comm_rank(mpi->local, &local_rank), "MPI_Comm_rank"));
+    TRY(check_mpi(MPI_Comm_size(mpi->local, &local_size), "MPI_Comm_size"));
     comm->rank = rank;
     comm->world = size;
     comm->local_rank = local_rank;
@@ -83,7 +92,8 @@ Err comm_mpi_open(Comm *comm)
     MpiWorld *mpi = calloc(1, sizeof *mpi);
     if (!mpi)
         FAIL(ERR_SYSTEM, "out of memory");
-    mpi->comm = MPI_COMM_NULL;
+    mpi->comm = mpi->local = MPI_COMM_NULL;
+    mpi->shared = MPI_WIN_NULL;
     Err err = start_mpi(mpi);
     if (err) {
         free(mpi);
@@ -96,16 +106,25 @@ Err comm_mpi_open(Comm *comm)
     TRY(check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &mpi->comm), "MPI_Comm_dup"));
     TRY(check_mpi(MPI_Comm_set_errhandler(mpi->comm, MPI_ERRORS_RETURN),
                   "MPI_Comm_set_errhandler"));
-    return find_place(comm, mpi->comm);
+    return find_place(comm, mpi);
 }
 
 static void mpi_control_close(Comm *comm)
 {
     MpiWorld *mpi = comm->impl;
+    if (mpi->shared != MPI_WIN_NULL)
+        err_free(check_mpi(MPI_Win_free(&mpi->shared), "MPI_Win_free"));
+    if (mpi->local != MPI_COMM_NULL)
+        err_free(check_mpi(MPI_Comm_free(&mpi->local), "MPI_Comm_free"));
     if (mpi->comm != MPI_COMM_NULL)
         err_free(check_mpi(MPI_Comm_free(&mpi->comm), "MPI_Comm_free"));
     if (mpi->finalize)
         err_free(check_mpi(MPI_Finalize(), "MPI_Finalize"));
+    while (mpi->told) {
+        Told *told = mpi->told;
+        mpi->told = told->next;
+        free(told);
+    }
     free(mpi);
 }
 
@@ -233,6 +252,85 @@ static Err mpi_send(Comm *comm, void *bytes, size_t n_bytes, int32_t from, int32
     return OK;
 }
 
+/* ---- memory of a host -------------------------------------------------------------------- */
+
+static Err make_shared(MpiWorld *mpi, int32_t local_rank, size_t all_bytes, void **all)
+{
+    void *own = NULL;
+    MPI_Aint n_bytes = 0;
+    int unit = 1;
+    TRY(check_mpi(MPI_Win_allocate_shared(local_rank == 0 ? (MPI_Aint)all_bytes : 0, 1,
+                                          MPI_INFO_NULL, mpi->local, &own, &mpi->shared),
+                  "MPI_Win_allocate_shared"));
+    TRY(check_mpi(MPI_Win_shared_query(mpi->shared, 0, &n_bytes, &unit, all),
+                  "MPI_Win_shared_query"));
+    if (local_rank == 0)
+        memset(*all, 0, all_bytes);
+    return OK;
+}
+
+/* An MPI that cannot share is no reason to end; all ranks see the same. */
+static Err mpi_share(Comm *comm, size_t n_bytes, void **all)
+{
+    MpiWorld *mpi = comm->impl;
+    ASSERT(mpi->shared == MPI_WIN_NULL, "shared twice");
+    Err err = make_shared(mpi, comm->local_rank, n_bytes * (size_t)comm->local_world, all);
+    int64_t failed = err != OK;
+    err_free(err);
+    TRY(comm_max_i64(comm, &failed, 1)); /* and nobody goes on before the zeros are there */
+    if (failed)
+        *all = NULL;
+    return OK;
+}
+
+/* ---- word of a fault --------------------------------------------------------------------- */
+
+static int fault_tag(int32_t n_binds)
+{
+    return FAULT_TAG + n_binds % FAULT_TAGS;
+}
+
+static Err tell_rank(MpiWorld *mpi, int32_t rank, int tag)
+{
+    MPI_Request request = MPI_REQUEST_NULL;
+    TRY(check_mpi(
+        MPI_Isend(mpi->told->text, COMM_FAULT_BYTES, MPI_CHAR, rank, tag, mpi->comm, &request),
+        "MPI_Isend"));
+    return check_mpi(MPI_Request_free(&request), "MPI_Request_free"); /* nobody waits for it */
+}
+
+static Err mpi_tell_fault(Comm *comm, int32_t n_binds, const char *text)
+{
+    MpiWorld *mpi = comm->impl;
+    Told *told = calloc(1, sizeof *told);
+    if (!told)
+        FAIL(ERR_SYSTEM, "out of memory for the word of a fault");
+    snprintf(told->text, sizeof told->text, "%s", text);
+    told->next = mpi->told;
+    mpi->told = told;
+    for (int32_t rank = 0; rank < comm->world; rank++)
+        if (rank != comm->rank)
+            TRY(tell_rank(mpi, rank, fault_tag(n_binds)));
+    return OK;
+}
+
+static Err mpi_hear_fault(Comm *comm, int32_t n_binds, bool *heard, char *text)
+{
+    const MpiWorld *mpi = comm->impl;
+    int there = 0;
+    MPI_Status status;
+    TRY(check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, fault_tag(n_binds), mpi->comm, &there, &status),
+                  "MPI_Iprobe"));
+    *heard = there != 0;
+    if (!there)
+        return OK;
+    TRY(check_mpi(MPI_Recv(text, COMM_FAULT_BYTES, MPI_CHAR, status.MPI_SOURCE, status.MPI_TAG,
+                           mpi->comm, MPI_STATUS_IGNORE),
+                  "MPI_Recv"));
+    text[COMM_FAULT_BYTES - 1] = '\0';
+    return OK;
+}
+
 const CommControl COMM_MPI_CONTROL = {
     .barrier = mpi_barrier,
     .max_i64 = mpi_max_i64,
@@ -241,6 +339,9 @@ const CommControl COMM_MPI_CONTROL = {
     .send = mpi_send,
     .close = mpi_control_close,
     .abort = mpi_abort,
+    .share = mpi_share,
+    .tell_fault = mpi_tell_fault,
+    .hear_fault = mpi_hear_fault,
 };
 
 /* ---- data plane -------------------------------------------------------------------------- */

@@ -6,7 +6,8 @@
  * had been given until then; comm_wait makes the compute stream wait for them. The host waits in
  * comm_sync only, and asks for asynchronous errors meanwhile: a peer that is gone is no error of
  * the device. NCCL allows nothing but an abort after an error, so the first one aborts: kernels
- * that wait for a peer end, and every later call says why. */
+ * that wait for a peer end, and every later call says why. Peers may never hear of it from NCCL, so
+ * who aborts tells them over MPI, and who waits listens. */
 #include <nccl.h>
 
 #include <stdlib.h>
@@ -22,13 +23,15 @@ enum { WARM_UP_ELEMENTS = 1 << 20 };      /* enough for the algorithms that long
 static const double CLOSE_TIMEOUT_S = 10; /* for peers that leave at the same time */
 
 typedef struct {
+    Comm *ranks;           /* whose data plane this is */
     ncclComm_t comm;       /* NULL: not open yet, or aborted */
     cudaStream_t stream;   /* of all collectives */
     cudaEvent_t computed;  /* recorded on the compute stream before a collective */
     cudaEvent_t moved;     /* recorded on our stream by comm_wait */
     cudaEvent_t synced;    /* recorded on the compute stream by comm_sync */
     double call_timeout_s; /* longest that one call may take on the host */
-    char reason[512];      /* of the abort; "" before it */
+    bool leaving;          /* nobody else is concerned any more */
+    char reason[1024];     /* of the abort; "" before it */
 } NcclWorld;
 
 static NcclWorld *world_of(const Comm *comm)
@@ -53,8 +56,20 @@ static void pause_before(int64_t question)
         nanosleep(&pause, NULL);
 }
 
+/* The others may wait for what does not come any more. Not being able to tell them is left to a
+ * watchdog. */
+static void tell_peers(NcclWorld *w)
+{
+    char text[COMM_FAULT_BYTES];
+    Comm *c = w->ranks;
+    snprintf(text, sizeof text, "rank %d on %s: %.*s", c->rank, c->host, COMM_FAULT_BYTES - 128,
+             w->reason);
+    if (c->world > 1 && !w->leaving)
+        err_free(c->control->tell_fault(c, c->n_binds, text));
+}
+
 /* After an error: end what runs, so that nothing waits for it, and remember why. */
-static Err abort_with(NcclWorld *w, const char *what, const char *why)
+static Err end_with(NcclWorld *w, const char *what, const char *why)
 {
     if (!w->reason[0])
         snprintf(w->reason, sizeof w->reason, "%s: %s", what, why);
@@ -62,6 +77,41 @@ static Err abort_with(NcclWorld *w, const char *what, const char *why)
         (void)ncclCommAbort(w->comm); /* nothing could be done about its failure */
     w->comm = NULL;
     FAIL(ERR_SYSTEM, "%s", w->reason);
+}
+
+/* The same for an error that came up here. */
+static Err abort_with(NcclWorld *w, const char *what, const char *why)
+{
+    bool first = !w->reason[0];
+    Err err = end_with(w, what, why);
+    if (first)
+        tell_peers(w);
+    return err;
+}
+
+/* A fault of CUDA: what this rank's part of a collective waits for may never run. */
+static Err check_cuda(NcclWorld *w, cudaError_t status, const char *call)
+{
+    Err err = cuda_err(status, call);
+    if (err)
+        err_free(abort_with(w, "CUDA", err_message(err)));
+    return err;
+}
+
+/* Did another rank abort, or is nobody to wait any longer? */
+static Err listen(NcclWorld *w)
+{
+    Comm *c = w->ranks;
+    char text[COMM_FAULT_BYTES];
+    bool heard = false;
+    if (__atomic_load_n(&c->abandoned, __ATOMIC_RELAXED) == COMM_TO_ABANDON) {
+        Err err = end_with(w, "NCCL", "given up after a hang");
+        __atomic_store_n(&c->abandoned, COMM_ABANDONED, __ATOMIC_RELAXED);
+        return err;
+    }
+    if (c->world > 1 && !w->leaving)
+        TRY(c->control->hear_fault(c, c->n_binds, &heard, text));
+    return heard ? end_with(w, "told by a peer", text) : OK;
 }
 
 static Err abort_with_result(NcclWorld *w, const char *what, ncclResult_t result)
@@ -86,6 +136,7 @@ static Err settle(NcclWorld *w, ncclResult_t result, const char *call)
             snprintf(why, sizeof why, "not done after %g s", w->call_timeout_s);
             return abort_with(w, call, why);
         }
+        TRY(listen(w));
         pause_before(question);
         ncclResult_t asked = ncclCommGetAsyncError(w->comm, &result);
         result = asked == ncclSuccess ? result : asked;
@@ -109,13 +160,14 @@ static Err check_async(NcclWorld *w)
 static Err wait_for_compute(NcclWorld *w, Device *dev, double limit_s)
 {
     double end = now_s() + limit_s;
-    TRY(cuda_err(cudaEventRecord(w->synced, cuda_device(dev)->stream), "cudaEventRecord"));
+    TRY(check_cuda(w, cudaEventRecord(w->synced, cuda_device(dev)->stream), "cudaEventRecord"));
     for (int64_t question = 0;; question++) {
         cudaError_t status = cudaEventQuery(w->synced);
         if (status != cudaErrorNotReady)
-            return cuda_err(status, "cudaEventQuery");
+            return check_cuda(w, status, "cudaEventQuery");
         (void)cudaGetLastError(); /* "not ready" stays there, and the next launch would report it */
         TRY(check_async(w));
+        TRY(listen(w));
         if (limit_s > 0 && now_s() > end)
             return abort_with(w, "NCCL", "the first collectives did not end in time");
         pause_before(question);
@@ -156,9 +208,9 @@ static char *slice_of(const Comm *comm, Tensor buf, int32_t rank)
 static Err follow_compute(NcclWorld *w, Device *dev)
 {
     TRY(check_async(w));
-    TRY(cuda_err(cudaEventRecord(w->computed, cuda_device(dev)->stream), "cudaEventRecord"));
-    return cuda_err(cudaStreamWaitEvent(w->stream, w->computed, cudaEventWaitDefault),
-                    "cudaStreamWaitEvent");
+    TRY(check_cuda(w, cudaEventRecord(w->computed, cuda_device(dev)->stream), "cudaEventRecord"));
+    return check_cuda(w, cudaStreamWaitEvent(w->stream, w->computed, cudaEventWaitDefault),
+                      "cudaStreamWaitEvent");
 }
 
 static Err nccl_all_reduce_sum(Comm *comm, Device *dev, Tensor buf)
@@ -227,9 +279,10 @@ static Err nccl_wait(Comm *comm, Device *dev)
 {
     NcclWorld *w = world_of(comm);
     TRY(check_async(w));
-    TRY(cuda_err(cudaEventRecord(w->moved, w->stream), "cudaEventRecord"));
-    return cuda_err(cudaStreamWaitEvent(cuda_device(dev)->stream, w->moved, cudaEventWaitDefault),
-                    "cudaStreamWaitEvent");
+    TRY(check_cuda(w, cudaEventRecord(w->moved, w->stream), "cudaEventRecord"));
+    return check_cuda(w,
+                      cudaStreamWaitEvent(cuda_device(dev)->stream, w->moved, cudaEventWaitDefault),
+                      "cudaStreamWaitEvent");
 }
 
 static Err nccl_sync(Comm *comm, Device *dev)
@@ -313,6 +366,7 @@ static Err make_queues(Comm *comm)
     comm->data_impl = w;
     if (!w)
         FAIL(ERR_SYSTEM, "out of memory");
+    w->ranks = comm;
     w->call_timeout_s = comm->init_timeout_s;
     int least = 0, greatest = 0;
     TRY(cuda_err(cudaDeviceGetStreamPriorityRange(&least, &greatest),
@@ -452,6 +506,7 @@ static Err nccl_open(Comm *comm, Device *dev)
 /* Leave with the others; a peer that does not come is not waited for. */
 static void leave(NcclWorld *w)
 {
+    w->leaving = true;
     w->call_timeout_s = CLOSE_TIMEOUT_S;
     Err err = settle(w, ncclCommFinalize(w->comm), "ncclCommFinalize");
     if (!err)

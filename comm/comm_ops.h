@@ -15,6 +15,9 @@
 extern "C" {
 #endif
 
+enum { COMM_FAULT_BYTES = 640 };
+/* Of Comm.abandoned: a data plane that waits looks at it, and says when it has given up. */
+enum { COMM_NOT_ABANDONED, COMM_TO_ABANDON, COMM_ABANDONED };
 enum { COMM_ALL_RANKS = -1 }; /* as the root of a gather: everybody gets everything */
 
 struct CommControl {
@@ -25,6 +28,11 @@ struct CommControl {
     Err (*send)(Comm *comm, void *bytes, size_t n_bytes, int32_t from, int32_t to);
     void (*close)(Comm *comm);
     void (*abort)(Comm *comm, int exit_code);
+    Err (*share)(Comm *comm, size_t n_bytes, void **all); /* *all is NULL so far */
+    /* Not collective, and without waiting: tell all other ranks (hear from any of them) of a fault
+     * of the data plane that was opened as the n_binds-th. text has COMM_FAULT_BYTES. */
+    Err (*tell_fault)(Comm *comm, int32_t n_binds, const char *text);
+    Err (*hear_fault)(Comm *comm, int32_t n_binds, bool *heard, char *text);
 };
 
 struct CommOps {

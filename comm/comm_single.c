@@ -46,6 +46,25 @@ static void single_abort(Comm *comm, int exit_code)
     (void)comm, (void)exit_code;
 }
 
+static Err single_share(Comm *comm, size_t n_bytes, void **all)
+{
+    (void)comm, (void)n_bytes, (void)all;
+    return OK;
+}
+
+static Err single_tell_fault(Comm *comm, int32_t n_binds, const char *text)
+{
+    (void)comm, (void)n_binds, (void)text;
+    return OK;
+}
+
+static Err single_hear_fault(Comm *comm, int32_t n_binds, bool *heard, char *text)
+{
+    (void)comm, (void)n_binds, (void)text;
+    *heard = false;
+    return OK;
+}
+
 const CommControl COMM_SINGLE_CONTROL = {
     .barrier = single_barrier,
     .max_i64 = single_max_i64,
@@ -54,6 +73,9 @@ const CommControl COMM_SINGLE_CONTROL = {
     .send = single_send,
     .close = single_close,
     .abort = single_abort,
+    .share = single_share,
+    .tell_fault = single_tell_fault,
+    .hear_fault = single_hear_fault,
 };
 
 static Err single_collective(Comm *comm, Device *dev, Tensor buf)

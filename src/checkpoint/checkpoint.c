@@ -225,6 +225,7 @@ static Err run_save(Save *save)
     TRY(comm_agree(state->comm, acts ? as_write_fault(begin_save(save)) : OK));
     TRY(save_model(state, save->temporary, model));
     TRY(save_optimizer(state, save->temporary, optimizer));
+    activity_do(state->comm->activity, "write the manifest and publish", ACTIVITY_NO_INDEX);
     return comm_agree(state->comm, acts ? as_write_fault(finish_save(save)) : OK);
 }
 

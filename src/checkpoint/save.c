@@ -162,6 +162,7 @@ static Err save_roles(const CheckpointState *s, const char *dir, const char *nam
 
 Err save_model(const CheckpointState *s, const char *dir, FileDigest *digest)
 {
+    activity_do(s->comm->activity, "write model.safetensors", ACTIVITY_NO_INDEX);
     bool has_master = s->optim->form.master != MASTER_NONE;
     const Role weights = {.prefix = "",
                           .role = ADAMW_MASTER,
@@ -172,6 +173,7 @@ Err save_model(const CheckpointState *s, const char *dir, FileDigest *digest)
 
 Err save_optimizer(const CheckpointState *s, const char *dir, FileDigest *digest)
 {
+    activity_do(s->comm->activity, "write optimizer.safetensors", ACTIVITY_NO_INDEX);
     int32_t world = s->optim->shard->world;
     const Role role[] = {{EXP_AVG_PREFIX, ADAMW_M, false, world},
                          {EXP_AVG_SQ_PREFIX, ADAMW_V, false, world}};

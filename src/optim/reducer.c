@@ -126,6 +126,7 @@ void reducer_bucket_ready(void *reducer, int32_t bucket)
     Reducer *r = reducer;
     if (r->err)
         return;
+    activity_do(r->comm->activity, "reduce bucket", bucket);
     if (tensor_present(r->shard)) {
         r->err = reduce_shared(r, bucket);
     } else {
@@ -148,20 +149,23 @@ Err reducer_finish(Reducer *r)
     return comm_wait(r->comm, r->dev);
 }
 
-Err reducer_publish(Reducer *r)
+void reducer_publish(Reducer *r)
 {
     if (!r->gather)
-        return OK;
+        return;
     r->publishing = true;
-    for (int32_t b = 0; b < r->layout->n_buckets; b++)
-        TRY(comm_all_gather(r->comm, r->dev, r->params[b]));
-    return OK;
+    for (int32_t b = 0; b < r->layout->n_buckets && !r->err; b++) {
+        activity_do(r->comm->activity, "publish bucket", b);
+        r->err = comm_all_gather(r->comm, r->dev, r->params[b]);
+    }
 }
 
 Err reducer_await(Reducer *r)
 {
+    Err err = r->err;
     if (!r->publishing)
         return OK;
     r->publishing = false;
-    return comm_wait(r->comm, r->dev);
+    r->err = OK;
+    return err ? err : comm_wait(r->comm, r->dev);
 }

@@ -76,8 +76,8 @@ void reducer_bucket_ready(void *reducer, int32_t bucket);
  * Collective. */
 Err reducer_finish(Reducer *r);
 /* After the update: parameters start on their way to every rank, behind the update. Nothing may
- * touch them before reducer_await. Collective. */
-Err reducer_publish(Reducer *r);
+ * touch them before reducer_await, which returns what goes wrong here. Collective. */
+void reducer_publish(Reducer *r);
 /* Before anything looks at parameters: later device work sees the published ones. Nothing to do
  * when none are on their way. Collective. */
 Err reducer_await(Reducer *r);

@@ -54,8 +54,10 @@ static Err sum_losses(Trainer *t, const Loader *loader, const EvalShare *s)
 {
     double scale = 1.0 / ((double)s->n_windows * (double)t->plan->shape.n_tokens);
     for (int64_t b = 0; b < s->n_batches && !t->stop; b++) {
+        trainer_enter(t, PHASE_EVAL, "load tokens", 0);
         Err mine = load_windows(t, loader, s, s->begin + b * t->plan->shape.micro_batch);
         GptBatch batch = batch_upload(t, 0, false);
+        activity_do(t->comm->activity, "forward of batch", b);
         gpt2_forward(&t->model, t->dev, &batch);
         gpt2_loss(&t->model, t->dev, &batch, scale);
         TRY(exchange(t, mine));
@@ -66,6 +68,7 @@ static Err sum_losses(Trainer *t, const Loader *loader, const EvalShare *s)
 Err eval_loss(Trainer *t, const Loader *loader, double *loss)
 {
     EvalShare share = own_share(t, loader);
+    trainer_enter(t, PHASE_EVAL, "wait for the parameters", 0);
     TRY(comm_agree(t->comm, reducer_await(&t->reducer)));
     device_zero(t->dev, t->model.loss_total);
     TRY(sum_losses(t, loader, &share));

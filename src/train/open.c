@@ -38,7 +38,9 @@ static Err check_share(const Trainer *t, const TokenFiles *files, int64_t vocab_
 
 static Err open_data(Trainer *t, int64_t *vocab_size)
 {
+    trainer_enter(t, PHASE_START, "open the data", 0);
     TRY(dataset_open(&t->data, t->cfg));
+    trainer_enter(t, PHASE_START, "check the tokens", 2 * t->data.train.n_tokens / t->comm->world);
     *vocab_size = plan_vocab_size(t->cfg, t->data.vocab_size);
     TRY(open_loaders(t, *vocab_size));
     TRY(check_share(t, &t->data.train, *vocab_size));
@@ -379,14 +381,18 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
     DeviceInfo info;
     char checkpoint[FILE_PATH_BYTES];
     TRY(comm_agree(comm, open_data(t, &vocab_size)));
+    trainer_enter(t, PHASE_START, "plan and allocate memory", 0);
     TRY(comm_agree(comm, device_info(dev, &info)));
     TRY(make_target(t, &info, vocab_size, &target));
     TRY(comm_agree(comm, make_plan(t, target)));
     TRY(comm_agree(comm, build_model(t)));
     TRY(ballast_take(t));
     TRY(say_start(t, &info));
+    trainer_enter(t, PHASE_LOAD, "find the newest checkpoint", 0);
     TRY(find_checkpoint(t, checkpoint));
+    trainer_enter(t, PHASE_START, "choose algorithms", 0);
     TRY(tune_device(t, checkpoint));
+    trainer_enter(t, PHASE_LOAD, "set the parameters", 0);
     TRY(set_parameters(t, checkpoint));
     if (cfg->run.eval_only)
         return OK;

@@ -27,6 +27,7 @@ static int64_t first_sample(const Trainer *t, int64_t micro_step)
 
 static Err load_micro_batch(Trainer *t, int64_t first)
 {
+    activity_do(t->comm->activity, "load tokens", ACTIVITY_NO_INDEX);
     Err err = batch_begin(t);
     for (int64_t row = 0; row < t->plan->shape.micro_batch; row++) {
         int64_t offset = loader_offset(&t->train_loader, first + row);
@@ -55,11 +56,15 @@ static Err accumulate(Trainer *t, double loss_scale)
     for (int64_t m = 0; m < t->plan->n_micro_steps; m++) {
         bool last = m == t->plan->n_micro_steps - 1;
         int64_t first = first_sample(t, m);
+        if (t->step_times.n == 0) /* how long it may take is not known, only that it goes on */
+            trainer_enter(t, PHASE_STEP, "first steps", 0);
         err = err_first(err, load_micro_batch(t, first));
         GptBatch batch = batch_upload(t, first, true);
         if (m == 0)
             err = err_first(err, reducer_await(&t->reducer));
+        activity_do(t->comm->activity, "forward of micro-step", m);
         gpt2_forward(&t->model, t->dev, &batch);
+        activity_do(t->comm->activity, "backward of micro-step", m);
         GradReadyFn *ready = reducer_begin(&t->reducer, last);
         gpt2_backward(&t->model, t->dev, &batch, scale, ready, &t->reducer);
     }
@@ -75,6 +80,7 @@ enum { SUM_LOSS, SUM_SQUARES, SUM_STOP, SUM_FAILED, N_SUMS };
 static Err exchange(Trainer *t, Err mine, double sum[N_SUMS])
 {
     sum[SUM_LOSS] = sum[SUM_SQUARES] = 0;
+    activity_do(t->comm->activity, "gradient norm", ACTIVITY_NO_INDEX);
     adamw_sum_squares(&t->optim, t->dev, summed_grads(t), &t->disjoint);
     mine = err_first(mine, comm_sync(t->comm, t->dev)); /* before downloads: see device.h */
     batch_all_done(t);
@@ -97,12 +103,14 @@ static double clip_scale(const Trainer *t, double norm)
     return limit > 0 && scale < 1 ? scale : 1;
 }
 
-/* The gradients are loss_scale times too large, norm is not. */
-static Err update(Trainer *t, double norm, double lr, double loss_scale)
+/* The gradients are loss_scale times too large, norm is not. What goes wrong on the way to the
+ * others, these hear of where the parameters are next needed, as any fault of that phase. */
+static void update(Trainer *t, double norm, double lr, double loss_scale)
 {
+    activity_do(t->comm->activity, "update", ACTIVITY_NO_INDEX);
     adamw_update(&t->optim, t->dev, t->model.params, summed_grads(t), lr,
                  clip_scale(t, norm) / loss_scale, t->progress.n_updates + 1);
-    return reducer_publish(&t->reducer);
+    reducer_publish(&t->reducer);
 }
 
 /* What a step leaves behind; all ranks the same. A gradient that overflowed in float16 says nothing
@@ -125,6 +133,7 @@ Err trainer_step(Trainer *t, StepRecord *record)
 {
     double sum[N_SUMS];
     double start = now_ms();
+    trainer_enter(t, PHASE_STEP, "begin", 0);
     double lr = schedule_lr(&t->cfg->optim, t->progress.step);
     double loss_scale = loss_scale_factor(&t->progress.loss_scale);
     TRY(exchange(t, accumulate(t, loss_scale), sum));
@@ -132,7 +141,7 @@ Err trainer_step(Trainer *t, StepRecord *record)
     double loss = sum[SUM_LOSS] / loss_scale, norm = sqrt(sum[SUM_SQUARES]) / loss_scale;
     bool finite = isfinite(loss) && isfinite(norm);
     if (finite)
-        TRY(update(t, norm, lr, loss_scale));
+        update(t, norm, lr, loss_scale);
     *record = (StepRecord){.iter = t->progress.step,
                            .loss = loss,
                            .lr = lr,
@@ -143,5 +152,6 @@ Err trainer_step(Trainer *t, StepRecord *record)
     t->stop = sum[SUM_STOP] > 0;
     record->tokens = t->progress.n_sequences * t->plan->shape.n_tokens;
     record->step_ms = now_ms() - start;
+    step_times_add(&t->step_times, record->step_ms * 1e-3);
     return OK;
 }

@@ -8,6 +8,10 @@
 #include "train/eval.h"
 
 enum { MAX_FAILED_SAVES = 3 };
+enum {
+    START_LIMITS = 2
+}; /* what NCCL has one init_timeout for, and its own message, comes first */
+static const double SLOWEST_READ = 10e6; /* bytes per second */
 
 static int64_t tokens_seen(const Trainer *t)
 {
@@ -22,6 +26,33 @@ static bool is_last(const Trainer *t)
 bool trainer_has_signal(const Trainer *t)
 {
     return t->stop_signal && __atomic_load_n(t->stop_signal, __ATOMIC_RELAXED) != 0;
+}
+
+/* Seconds; 0: none. */
+static double phase_limit(const Trainer *t, Phase phase)
+{
+    const FaultConfig *fault = &t->cfg->fault;
+    switch (phase) {
+    case PHASE_STEP:
+    case PHASE_EVAL:
+        return step_times_limit(&t->step_times, fault->step_timeout);
+    case PHASE_LOAD:
+    case PHASE_SAVE:
+        return fault->save_timeout;
+    case PHASE_START:
+    case PHASE_END:
+        break;
+    }
+    return START_LIMITS * fault->init_timeout;
+}
+
+void trainer_enter(Trainer *t, Phase phase, const char *operation, int64_t n_bytes)
+{
+    double limit = phase_limit(t, phase);
+    bool has_step = phase != PHASE_START && phase != PHASE_LOAD;
+    if (limit > 0)
+        limit += (double)n_bytes / SLOWEST_READ;
+    activity_begin(t->comm->activity, phase, has_step ? t->progress.step : -1, limit, operation);
 }
 
 /* ---- evaluation -------------------------------------------------------------------------- */
@@ -73,6 +104,7 @@ static Err save(Trainer *t)
                              .tuning = t->tuning};
     log_say(&t->log, "saving checkpoint to %s/step_%08" PRId64, t->cfg->run.out_dir,
             t->progress.step);
+    trainer_enter(t, PHASE_SAVE, "wait for the parameters", 0);
     Err err = reducer_await(&t->reducer);
     TRY(comm_agree(t->comm, err_first(err, comm_sync(t->comm, t->dev))));
     TRY(checkpoint_save(&state, &t->progress));
@@ -83,6 +115,7 @@ static Err save(Trainer *t)
 /* Too many checkpoints are no reason to end a run. */
 static void prune(Trainer *t)
 {
+    trainer_enter(t, PHASE_SAVE, "remove older checkpoints", 0);
     Err err = checkpoint_prune(t->comm, t->cfg->run.out_dir, t->cfg->run.keep_checkpoints);
     if (err)
         log_say(&t->log, "warning: older checkpoints are kept: %s", err_message(err));

@@ -7,6 +7,8 @@
  *     clip, AdamW on my shard, publish parameters; not finite: skip these
  *     log; at intervals evaluate and save
  *
+ * Each phase has a limit, after which a watchdog ends the run (watchdog.h).
+ *
  * open.c: everything before step 0, tune.c: of that the choice of algorithms. step.c: one update.
  * eval.c: evaluation. trainer.c: the loop around them. No rank leaves alone: a fault of one is
  * agreed upon where its phase ends, and all return the same error. */
@@ -22,6 +24,7 @@
 #include "optim/reducer.h"
 #include "plan/plan.h"
 #include "train/log.h"
+#include "train/watchdog.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -48,6 +51,7 @@ typedef struct {
     const char *tuning_cache; /* borrowed; a file, or "": none (tune.h) */
     char *tuning;             /* choices of the device; NULL: it has none. Owned */
     Progress progress;
+    StepTimes step_times; /* for the limit of a step */
     Log log;
     int64_t saved_step;     /* of the newest checkpoint of this run, read or written; -1: none */
     int64_t n_failed_saves; /* in a row */
@@ -67,6 +71,10 @@ void trainer_close(Trainer *t); /* accepts a zero-initialised one */
  * allocated on the device or pinned meanwhile, which is looked at (an ASSERT). ERR_REQUEUE after
  * a signal (saved), ERR_DIVERGED, ERR_WRITE, ERR_SYSTEM. Collective. */
 Err trainer_run(Trainer *t);
+
+/* A phase begins at the present step, with its limit from the settings; activity_do follows. A
+ * phase of the start has room for reading n_bytes, at 10 MB/s. Not collective. */
+void trainer_enter(Trainer *t, Phase phase, const char *operation, int64_t n_bytes);
 
 /* Did this rank get a signal? t->stop is what all ranks agreed on. Not collective. */
 bool trainer_has_signal(const Trainer *t);

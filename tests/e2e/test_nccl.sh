@@ -52,13 +52,24 @@ refused() {
     fail "rc $rc, wanted 71 and \"$pattern\": $(cat out err)"
 }
 
-refused 'NCCL did not start .*: ncclCommInitRankConfig: not done after 1 s' GPT_FAKE_NCCL_INIT=never -- --init_timeout=1s
+refused 'NCCL did not start .*: ncclCommInitRankConfig: not done after 5 s' GPT_FAKE_NCCL_INIT=never -- --init_timeout=5s
 refused 'NCCL gives wrong sums' GPT_FAKE_NCCL_WRONG_AT=1 --
 refused '.*NCCL gives wrong sums' GPT_FAKE_NCCL_WRONG_SEND=1 -- --comm_dtype=bfloat16
 # In a step, and in the evaluation after two of them; also where a copy to the host waits without looking at NCCL.
 for at in 6 15; do
-    refused 'NCCL: remote process exited' GPT_FAKE_NCCL_FAIL_AT=$at --
-    refused 'NCCL: remote process exited' GPT_FAKE_NCCL_FAIL_AT=$at GPT_EMU_STREAMS=early --
+    refused '.*NCCL: remote process exited' GPT_FAKE_NCCL_FAIL_AT=$at --
+    refused '.*NCCL: remote process exited' GPT_FAKE_NCCL_FAIL_AT=$at GPT_EMU_STREAMS=early --
+done
+
+# One rank alone fails: at the start, in the gradients, in the parameters after an update. The other waits for it in the
+# same collective, hears of it and ends alike.
+for at in 2 5 7 8 9; do
+    timeout 100 mpirun --oversubscribe -np 1 "$bin/gpt_ddp" "${tiny[@]}" "${small[@]}" --out_dir=bad : \
+        -np 1 -x GPT_FAKE_NCCL_FAIL_AT=$at "$bin/gpt_ddp" "${tiny[@]}" "${small[@]}" --out_dir=bad >out 2>err
+    rc=$?
+    [ $rc = 71 ] && [ "$(grep -c '^gpt_ddp: ' err)" = 1 ] &&
+        grep -q '^gpt_ddp: rank 0 on .*: told by a peer: rank 1 on .*: NCCL: remote process exited' err ||
+        fail "rank 1 alone fails at $at: rc $rc, $(cat out err)"
 done
 mpirun --oversubscribe -np 1 "$bin/gpt_ddp" "${tiny[@]}" "${small[@]}" --out_dir=bad : \
     -np 1 -x GPT_FAKE_NCCL_VERSION=22703 "$bin/gpt_ddp" "${tiny[@]}" "${small[@]}" --out_dir=bad >out 2>err
