@@ -47,7 +47,7 @@ GPT_MAX_RANKS=2 run_tests build-asan -E '_np[34]$' # ranks 1 and 2
 
 # Every kernel and the whole CUDA path on the CPU, one fiber per GPU thread. What does not touch a device ran above.
 build build-emulated -DGPT_CUDA=emulated -DGPT_PROGRAM_DIR="$PWD/build-emulated/bin"
-run_tests build-emulated -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload)$)'
+run_tests build-emulated -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload|zero2)$)'
 
 # The op suites there again, in bfloat16 (whose kernels have all that the others have): every access to memory, then
 # every pair of accesses that no barrier orders. tests/cuda_on_cpu/README.md says how to run all dtypes.
