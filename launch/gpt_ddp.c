@@ -10,6 +10,7 @@
 #include "launch/args.h"
 #include "launch/bind.h"
 #include "launch/cache.h"
+#include "launch/guard.h"
 #include "launch/machine.h"
 #include "launch/report.h"
 #include "launch/settings.h"
@@ -237,7 +238,7 @@ static Err answer(const Options *o)
 
 /* ---- the run ----------------------------------------------------------------------------- */
 
-static Err train(const Config *cfg, Comm *comm, const int *stop_signal)
+static Err train(const Config *cfg, Comm *comm, Guard *guard, const int *stop_signal)
 {
     Device dev = {0};
     char tuning_cache[FILE_PATH_BYTES];
@@ -246,9 +247,11 @@ static Err train(const Config *cfg, Comm *comm, const int *stop_signal)
     Err err = trainer ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the trainer");
     TRY_GOTO(err, done, comm_agree(comm, err));
     TRY_GOTO(err, done, machine_open(cfg, comm, &dev));
+    guard_name_device(guard, &dev);
     TRY_GOTO(err, done, trainer_open(trainer, cfg, comm, &dev, stop_signal, tuning_cache));
     TRY_GOTO(err, done, trainer_run(trainer));
 done:
+    guard_leave(guard);
     comm_unbind(comm, &dev); /* first: what a collective waits for may never come */
     if (trainer)
         trainer_close(trainer);
@@ -262,22 +265,29 @@ static int run(const Options *o, Err parsed, const int *stop_signal)
 {
     Launcher launcher = launcher_detect();
     Comm comm = {0};
+    Guard guard;
+    parsed = err_first(parsed, guard_open(&guard, &comm, &launcher, &o->cfg.fault));
     Err err = comm_open(&comm, launcher.present);
     if (err) {
         err_free(parsed);
+        guard_close(&guard);
         return report_error("gpt_ddp", err, launcher.rank == 0);
     }
     err = comm_agree(&comm, parsed);
     if (!err)
         err = comm_agree(&comm, launcher_check(&launcher, &comm));
     if (!err)
+        err = guard_join(&guard);
+    if (!err)
         err = settings_agree(&comm, &o->cfg);
     if (!err && comm.rank == 0)
         printf("gpt_ddp %s\n", program_version());
     if (!err)
-        err = train(&o->cfg, &comm, stop_signal);
+        err = train(&o->cfg, &comm, &guard, stop_signal);
+    guard_part(&guard);
     int exit_code = report_error("gpt_ddp", err, comm.rank == 0);
     comm_close(&comm);
+    guard_close(&guard);
     return exit_code;
 }
 

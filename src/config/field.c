@@ -120,9 +120,13 @@ static const Field FIELDS[] = {
            "float32 weights beside 16-bit parameters: whole, or the 16 bits that bfloat16 lacks; "
            "same bits; auto: remainder16 for bfloat16"),
 
-    SECONDS(fault, init_timeout, "120s", 1, 1e6, "", "longest wait for NCCL to start"),
-    SECONDS(fault, step_timeout, "auto", 1, 1e6, "*", "longest step; auto: from the steps so far"),
-    SECONDS(fault, save_timeout, "600s", 1, 1e6, "*", "longest checkpoint"),
+    SECONDS(fault, init_timeout, "120s", 1, 1e6, "",
+            "longest wait for NCCL to start; twice this for any other stage of start and end"),
+    SECONDS(fault, step_timeout, "auto", 0, 1e6, "",
+            "longest step, or batch of an evaluation; auto: 60 or 20 medians of the steps so far; "
+            "0: no limit"),
+    SECONDS(fault, save_timeout, "600s", 0, 1e6, "",
+            "longest writing, or reading, of a checkpoint; 0: no limit"),
     COUNT(fault, max_bad_steps, "5", 1, 1e6, "steps", "not finite in a row, then the run ends"),
 };
 /* clang-format on */

@@ -419,7 +419,6 @@ static void test_help_names_every_key(void **state)
         if (!strstr(help, line))
             fail_msg("--help does not name %s", OTHER[i].key);
     }
-    assert_non_null(strstr(help, "Not built yet: anything but the default."));
     for (const char *line = help; *line; line += strcspn(line, "\n") + 1)
         assert_true(strcspn(line, "\n") <= 100);
     free(help);

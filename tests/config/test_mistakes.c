@@ -55,8 +55,10 @@ static const Mistake MISTAKES[] = {
      ":1: memory_limit = most is not an amount of memory such as 11.6GiB or 512M; use 1MiB to "
      "1024TiB, or auto"},
     {"save_timeout = soon\n", NULL,
-     ":1: save_timeout = soon is not a duration such as 120s, 10m or 23h50m; use 1 to 1000000 "
+     ":1: save_timeout = soon is not a duration such as 120s, 10m or 23h50m; use 0 to 1000000 "
      "seconds"},
+    {"init_timeout = 0\n", NULL,
+     ":1: init_timeout = 0 is out of bounds; use 1 to 1000000 seconds"},
     {"gelu = relu\n", NULL, ":1: gelu = relu is not known; use tanh, erf"},
     {"device = cuda:0\n", NULL, ":1: device = cuda:0 is not known; use auto, cuda, cpu"},
     {"out_dir =\n", NULL, ":1: out_dir has no value; give it one or remove the line"},
@@ -124,12 +126,6 @@ static const Mistake MISTAKES[] = {
     {"dtype = float32\n", "--master=remainder16",
      "command line: master = remainder16 with dtype = float32: it goes with bfloat16 parameters; "
      "use master = auto"},
-
-    /* not built yet: never ignored */
-    {"step_timeout = 60\n", NULL,
-     ":1: step_timeout = 60s is not built yet; use step_timeout = auto"},
-    {NULL, "--save_timeout=1h",
-     "command line: save_timeout = 3600s is not built yet; use save_timeout = 600s"},
 
     /* the file itself */
     {"import time\n", NULL,

@@ -95,7 +95,7 @@ refuse_setting 64 'n_embd = 96 is not divisible by n_head = 7; use n_head = ' --
 refuse_setting 64 'warmup_iters = 60 is above lr_decay_iters = 50; lower' --warmup_iters=60
 refuse_setting 64 'min_lr = 0.1 is above learning_rate' --min_lr=0.1
 refuse_setting 64 'offload = optimizer with device = cpu: .*use offload = auto' --offload=optimizer --device=cpu
-refuse_setting 64 'step_timeout = .* is not built yet; use step_timeout = auto' --step_timeout=10s
+refuse_setting 64 'step_timeout = -1 is out of bounds; use 0 to 1000000 seconds, or auto' --step_timeout=-1
 refuse_setting 64 'comm = nccl with device = cpu.*use comm = auto' --comm=nccl --device=cpu
 refuse_setting 64 'n_layer has no value' --n_layer=
 refuse_setting 64 '--n_layer.*is not a setting; write --key=value' --n_layer
