@@ -128,18 +128,20 @@ static bool answers(const WatchSlot *slot)
            __atomic_load_n(&slot->left, __ATOMIC_RELAXED);
 }
 
-/* Those who answer heard of it and said their line. The first of them names the others. */
-static void say_who_is_missing(const Watchdog *w)
+/* Is this the first rank of the host that answers? */
+static bool is_first(const WatchPlace *place)
 {
-    const WatchPlace *place = &w->place;
     int32_t first = 0;
-    if (!place->board)
-        return;
     while (first < place->own && !__atomic_load_n(&place->board[first].expired, __ATOMIC_ACQUIRE))
         first++;
-    for (int32_t i = 0; first == place->own && i < place->n_slots; i++)
-        if (!answers(&place->board[i]))
-            say_missing(w, &place->board[i]);
+    return first == place->own;
+}
+
+static void say_who_is_missing(const Watchdog *w)
+{
+    for (int32_t i = 0; i < w->place.n_slots; i++)
+        if (!answers(&w->place.board[i]))
+            say_missing(w, &w->place.board[i]);
 }
 
 static void wait_for_answers(void)
@@ -157,7 +159,10 @@ static void expire(Watchdog *w, const Activity *seen)
         __atomic_store_n(&slot->expired, 1, __ATOMIC_RELEASE);
     if (w->place.world > 1)
         wait_for_answers();
-    say_who_is_missing(w);
+    if (slot && is_first(&w->place))
+        say_who_is_missing(w);
+    else if (slot)
+        wait_for_answers(); /* for the first to have said it: who ends the program ends all ranks */
     w->handler.end(w->handler.arg);
 }
 
