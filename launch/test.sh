@@ -24,9 +24,9 @@ build() {
     local folder=$1
     shift
     echo "== build $folder"
-    cmake -S . -B "$folder" -DGPT_WERROR=ON "$@" >"$folder.log" 2>&1 || { cat "$folder.log"; exit 1; }
-    rm -f "$folder.log"
-    cmake --build "$folder" -j "$jobs" --target "${target:-all}" -- --no-print-directory
+    cmake -S . -B "$folder" -DGPT_WERROR=ON "$@" >"$folder.cmake" 2>&1 || { cat "$folder.cmake"; exit 1; }
+    rm -f "$folder.cmake"
+    cmake --build "$folder" -j "$jobs" --target "${target:-all}" -- --no-print-directory -Otarget
 }
 
 run_tests() { # FOLDER CTEST_OPTIONS...
@@ -47,7 +47,7 @@ GPT_MAX_RANKS=2 run_tests build-asan -E '_np[34]$' # ranks 1 and 2
 
 # Every kernel and the whole CUDA path on the CPU, one fiber per GPU thread. What does not touch a device ran above.
 build build-emulated -DGPT_CUDA=emulated -DGPT_PROGRAM_DIR="$PWD/build-emulated/bin"
-run_tests build-emulated -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload|zero2)$)'
+run_tests build-emulated -E '^cuda_registers$' -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload|zero2)$)'
 
 # The op suites there again, in bfloat16 (whose kernels have all that the others have): every access to memory, then
 # every pair of accesses that no barrier orders. tests/cuda_on_cpu/README.md says how to run all dtypes.
@@ -64,7 +64,11 @@ else
 fi
 
 if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
-    build build-cuda -DGPT_CUDA=on -DGPT_CUDA_ARCH=80 -DGPT_TESTS=OFF -DGPT_PROGRAM_DIR="$PWD/build-cuda/bin"
+    # What ptxas says of registers and spills is looked at (the test cuda_registers compiles once more for that).
+    mkdir -p build-cuda
+    build build-cuda -DGPT_CUDA=on -DGPT_CUDA_ARCH=80 -DGPT_TESTS=OFF -DGPT_PROGRAM_DIR="$PWD/build-cuda/bin" \
+        -DCMAKE_CUDA_FLAGS=-Xptxas=-v >build-cuda/build.log 2>&1 || { cat build-cuda/build.log; exit 1; }
+    tests/cuda/test_registers.sh --log build-cuda/build.log
     ./build-cuda/bin/gpt_ddp --version
     if command -v nvidia-smi >/dev/null; then
         echo "skipped: this machine has a GPU; tests/gpu/run.sh is for it"

@@ -5,8 +5,11 @@
 #
 #     test_registers.sh              for compute capability 9.0
 #     test_registers.sh 75 80 120    for these
+#     test_registers.sh --log FILE   as a build said it: of make -Otarget with CMAKE_CUDA_FLAGS=-Xptxas=-v
 set -uo pipefail
 export LC_ALL=C
+log=
+[ "${1:-}" != --log ] || log=$(realpath -- "$2") || exit 66
 cd "${GPT_SOURCE:-$(dirname "$0")/../..}" || exit 1
 [ $# -gt 0 ] || set -- 90
 
@@ -15,15 +18,18 @@ ALLOWED=(
     "75 layernorm_backward_held<__nv_bfloat16,24> 16 cards of 7.5 have no bfloat16: never launched there"
 )
 
-nvcc=$(command -v nvcc || echo "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")
-if [ ! -x "$nvcc" ]; then
-    echo "skipped: no nvcc in PATH, CUDA_HOME or /usr/local/cuda"
-    exit 77
-fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 # ---- compile --------------------------------------------------------------------------------------
+
+nvcc=$(command -v nvcc || echo "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")
+if [ -n "$log" ]; then
+    cp "$log" "$work/build.cu.log"
+elif [ ! -x "$nvcc" ]; then
+    echo "skipped: no nvcc in PATH, CUDA_HOME or /usr/local/cuda"
+    exit 77
+fi
 
 # report FILE ARCHITECTURE: ptxas's words, names readable
 report() {
@@ -32,7 +38,7 @@ report() {
 }
 export -f report
 export nvcc work
-for file in kernels/cuda/*.cu; do
+[ -n "$log" ] || for file in kernels/cuda/*.cu; do
     for arch in "$@"; do
         case $file in *_sm80.cu) [ "$arch" -ge 80 ] || continue ;; esac
         echo "$file $arch"

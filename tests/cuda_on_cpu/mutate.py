@@ -384,11 +384,12 @@ BUGS = [
     bug(CHOOSE, "the slowest is kept", "ms < best", "ms > best"),
     # ---- between compute and communication, and between ranks
     bug(NCCL, "communication does not wait for compute",
-        "return cuda_err(cudaStreamWaitEvent(w->stream, w->computed, cudaEventWaitDefault),\n"
-        "                    \"cudaStreamWaitEvent\");", "return OK;"),
+        "return check_cuda(w, cudaStreamWaitEvent(w->stream, w->computed, cudaEventWaitDefault),\n"
+        "                      \"cudaStreamWaitEvent\");", "return OK;"),
     bug(NCCL, "compute does not wait for communication",
-        "return cuda_err(cudaStreamWaitEvent(cuda_device(dev)->stream, w->moved, cudaEventWaitDefault),\n"
-        "                    \"cudaStreamWaitEvent\");", "return OK;"),
+        "return check_cuda(w,\n"
+        "                      cudaStreamWaitEvent(cuda_device(dev)->stream, w->moved, cudaEventWaitDefault),\n"
+        "                      \"cudaStreamWaitEvent\");", "return OK;"),
     bug(NCCL, "count mistaken for bytes", "size_t n = (size_t)tensor_count(buf);",
         "size_t n = tensor_bytes(buf);"),
     bug(NCCL, "reduce-scatter leaves its slice at the start",
@@ -397,16 +398,15 @@ BUGS = [
     bug(REDUCER, "the last bucket is not waited for",
         "TRY(add_arrived(r));\n    return comm_wait(r->comm, r->dev);", "return add_arrived(r);"),
     bug(REDUCER, "a bucket is not published",
-        "for (int32_t b = 0; b < r->layout->n_buckets; b++)\n        TRY(comm_all_gather",
-        "for (int32_t b = 1; b < r->layout->n_buckets; b++)\n        TRY(comm_all_gather"),
+        "for (int32_t b = 0; b < r->layout->n_buckets && !r->err; b++) {\n        activity_do(r->comm->activity, \"publish",
+        "for (int32_t b = 1; b < r->layout->n_buckets && !r->err; b++) {\n        activity_do(r->comm->activity, \"publish"),
     bug(STEP, "all-gather before AdamW",
-        "    adamw_update(&t->optim, t->dev, t->model.params, t->model.grads, lr,\n"
+        "    adamw_update(&t->optim, t->dev, t->model.params, summed_grads(t), lr,\n"
         "                 clip_scale(t, norm) / loss_scale, t->progress.n_updates + 1);\n"
-        "    return reducer_publish(&t->reducer);",
-        "    TRY(reducer_publish(&t->reducer));\n"
-        "    adamw_update(&t->optim, t->dev, t->model.params, t->model.grads, lr,\n"
-        "                 clip_scale(t, norm) / loss_scale, t->progress.n_updates + 1);\n"
-        "    return OK;"),
+        "    reducer_publish(&t->reducer);",
+        "    reducer_publish(&t->reducer);\n"
+        "    adamw_update(&t->optim, t->dev, t->model.params, summed_grads(t), lr,\n"
+        "                 clip_scale(t, norm) / loss_scale, t->progress.n_updates + 1);"),
     bug(STEP, "forward does not wait for the parameters",
         "if (m == 0)\n            err = err_first(err, reducer_await(&t->reducer));", ""),
 ]
