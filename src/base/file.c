@@ -298,24 +298,38 @@ Err dir_remove(const char *path)
 
 /* ---- reading ----------------------------------------------------------------------------- */
 
+/* A pipe without a writer must not hang us, nor a device without an end. */
+static Err open_regular(const char *path, int *fd, size_t *n_bytes)
+{
+    struct stat info;
+    Err err = OK;
+    *fd = open_retry(path, O_RDONLY | O_NONBLOCK);
+    if (*fd < 0)
+        FAIL(ERR_MISSING, "cannot open %s: %s", path, strerror(errno));
+    if (fstat(*fd, &info) < 0)
+        err = ERR_NEW(ERR_MISSING, "cannot look at %s: %s", path, strerror(errno));
+    else if (!S_ISREG(info.st_mode))
+        err = ERR_NEW(ERR_MISSING, "%s is not a regular file", path);
+    else
+        *n_bytes = (size_t)info.st_size;
+    if (err)
+        (void)close_once(*fd); /* it was only looked at */
+    return err;
+}
+
 Err file_map(FileMap *map, const char *path)
 {
     *map = (FileMap){0};
     Err err = OK;
-    struct stat info;
-    int fd = open_retry(path, O_RDONLY | O_NONBLOCK); /* a pipe without a writer must not hang us */
-    if (fd < 0)
-        FAIL(ERR_MISSING, "cannot open %s: %s", path, strerror(errno));
-    if (fstat(fd, &info) < 0) {
-        err = ERR_NEW(ERR_MISSING, "cannot look at %s: %s", path, strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        err = ERR_NEW(ERR_MISSING, "%s is not a regular file", path);
-    } else if (info.st_size > 0) {
-        void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    int fd;
+    size_t n_bytes = 0;
+    TRY(open_regular(path, &fd, &n_bytes));
+    if (n_bytes > 0) {
+        void *data = mmap(NULL, n_bytes, PROT_READ, MAP_SHARED, fd, 0);
         if (data == MAP_FAILED)
             err = ERR_NEW(ERR_MISSING, "cannot map %s: %s", path, strerror(errno));
         else
-            *map = (FileMap){data, (size_t)info.st_size};
+            *map = (FileMap){data, n_bytes};
     }
     if (close_once(fd) < 0 && !err) {
         err = ERR_NEW(ERR_MISSING, "cannot close %s: %s", path, strerror(errno));
@@ -515,9 +529,9 @@ static Err digest_read(int fd, const char *path, uint8_t *buffer, FileDigest *di
 Err file_digest(const char *path, FileDigest *digest)
 {
     *digest = (FileDigest){0};
-    int fd = open_retry(path, O_RDONLY);
-    if (fd < 0)
-        FAIL(ERR_MISSING, "cannot open %s: %s", path, strerror(errno));
+    int fd;
+    size_t n_bytes;
+    TRY(open_regular(path, &fd, &n_bytes));
     uint8_t *buffer = malloc(FILE_BLOCK_BYTES);
     Err err = buffer ? digest_read(fd, path, buffer, digest)
                      : ERR_NEW(ERR_SYSTEM, "%s: out of memory for a read buffer", path);

@@ -83,7 +83,7 @@ Err file_close(FileWriter *w, FileDigest *digest);
 void file_abandon(FileWriter *w); /* close and delete the file; accepts NULL */
 void file_digest_free(FileDigest *digest);
 
-/* The digest of an existing file. */
+/* The digest of an existing file. ERR_MISSING when it cannot be read or is no regular file. */
 Err file_digest(const char *path, FileDigest *digest);
 
 /* Replace `path` by these bytes: temporary sibling, fsync, rename, fsync of the directory. An

@@ -371,6 +371,9 @@ static void test_digest_names_a_missing_file(void **state)
 {
     FileDigest digest;
     check_err(file_digest(temp_path(*state, "none"), &digest), ERR_MISSING, "none: No such file");
+    assert_int_equal(mkfifo(temp_path(*state, "pipe"), 0600), 0);
+    check_err(file_digest(temp_path(*state, "pipe"), &digest), ERR_MISSING, "not a regular file");
+    check_err(file_digest("/dev/zero", &digest), ERR_MISSING, "not a regular file");
     assert_null(digest.block_hash);
 }
 
