@@ -85,6 +85,9 @@ static Err refuse_duplicate(const Reader *r, const char *key)
 static Err append(Reader *r, IniEntry entry)
 {
     Ini *ini = r->ini;
+    if (ini->n_entries == INI_MAX_ENTRIES)
+        FAIL(ERR_USAGE, "%s:%d: more than %d settings: not a configuration file", r->path,
+             (int)r->line, INI_MAX_ENTRIES);
     if (ini->n_entries == r->capacity) {
         int32_t capacity = r->capacity ? 2 * r->capacity : 64;
         IniEntry *grown = realloc(ini->entry, (size_t)capacity * sizeof *grown);

@@ -19,7 +19,8 @@
 extern "C" {
 #endif
 
-enum { INI_MAX_BYTES = 1 << 20 };
+/* Far more than there are keys: what has more is no configuration file. */
+enum { INI_MAX_BYTES = 1 << 20, INI_MAX_ENTRIES = 1000 };
 
 typedef struct {
     const char *section, *key; /* section is "" before the first [section] */

@@ -123,6 +123,16 @@ static void test_many_settings(void **state)
     ini_free(&ini);
 }
 
+/* Each key is looked for among all before it: a megabyte of them would take minutes. */
+static void test_too_many_settings(void **state)
+{
+    char text[(INI_MAX_ENTRIES + 1) * 16];
+    size_t used = 0;
+    for (int i = 0; i <= INI_MAX_ENTRIES; i++)
+        used += (size_t)snprintf(text + used, sizeof text - used, "k%d = 1\n", i);
+    check_refused(*state, text, "x.ini:1001: more than 1000 settings");
+}
+
 static void test_duplicates_name_both_lines(void **state)
 {
     check_refused(*state, "[a]\nk = 1\n\n[b]\nk = 2\n",
@@ -175,6 +185,7 @@ int main(void)
         IN_TEMP(test_empty_file),
         IN_TEMP(test_long_lines_are_kept_whole),
         IN_TEMP(test_many_settings),
+        IN_TEMP(test_too_many_settings),
         IN_TEMP(test_duplicates_name_both_lines),
         IN_TEMP(test_faults_name_the_line),
         IN_TEMP(test_not_a_text_file),
