@@ -277,6 +277,10 @@ static Err find_mine(const char *out_dir, bool *found, char *dir)
         TRY_GOTO(err, done, found_path(dir, out_dir, &list.item[i]));
         Err damage = checkpoint_verify(dir);
         *found = !damage;
+        if (err_code(damage) == ERR_SYSTEM) { /* ours, not the directory's */
+            err = damage;
+            break;
+        }
         if (damage)
             fprintf(stderr, "checkpoint %s is passed over: %s\n", dir, err_message(damage));
         err_free(damage);

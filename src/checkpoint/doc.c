@@ -1,14 +1,22 @@
 #include "checkpoint/doc.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { DOC_MAX_BYTES = 16 << 20 };
 
+bool json_ran_out(const json_error_t *error)
+{
+    return error->line < 0 || json_error_code(error) == json_error_out_of_memory;
+}
+
 Err doc_parse(Doc *doc, const char *path, const char *text, size_t n_bytes)
 {
     json_error_t where;
     *doc = (Doc){path, json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &where)};
+    if (!doc->root && json_ran_out(&where))
+        FAIL(ERR_SYSTEM, "%s: out of memory for its %zu bytes of JSON", path, n_bytes);
     if (!doc->root)
         FAIL(ERR_DATA, "%s:%d: the JSON is not valid or has a key twice", path, where.line);
     if (!json_is_object(doc->root)) {
@@ -105,9 +113,31 @@ Err doc_write_text(const char *path, const char *text, size_t n_bytes, FileDiges
     return file_close(w, digest);
 }
 
+static int put_text(const char *text, size_t n_bytes, void *out)
+{
+    return fwrite(text, 1, n_bytes, out) == n_bytes ? 0 : -1;
+}
+
+/* Not by json_dumps: jansson 2.14 goes on after some of its failed allocations and returns a text
+ * with a piece missing. A stream remembers. */
+char *doc_print(const json_t *root, size_t flags)
+{
+    char *text = NULL;
+    size_t n_bytes;
+    FILE *out = open_memstream(&text, &n_bytes);
+    if (!out)
+        return NULL;
+    bool whole = json_dump_callback(root, put_text, out, flags) == 0 && fflush(out) == 0;
+    whole = whole && !ferror(out);
+    if (fclose(out) == 0 && whole)
+        return text;
+    free(text);
+    return NULL;
+}
+
 Err doc_write(const char *path, json_t *root, int precision, FileDigest *digest)
 {
-    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(precision));
+    char *text = doc_print(root, JSON_INDENT(2) | JSON_REAL_PRECISION((size_t)precision));
     json_decref(root);
     if (!text)
         FAIL(ERR_SYSTEM, "%s: out of memory", path);

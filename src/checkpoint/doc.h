@@ -33,6 +33,14 @@ Err doc_f64(const Doc *doc, const char *key, double *value); /* integer or real 
 Err doc_bool(const Doc *doc, const char *key, bool *value);
 Err doc_text(const Doc *doc, const char *key, const char **value); /* borrowed from the doc */
 
+/* Did a parser of jansson stop for want of memory? It does not always set the code: an error in the
+ * text has a line. */
+bool json_ran_out(const json_error_t *error);
+
+/* The text of a JSON value, with jansson's flags, malloc'd; NULL when memory is short, also for
+ * root NULL. */
+char *doc_print(const json_t *root, size_t flags);
+
 /* Create `path` (must not exist) with this text and sync it. ERR_WRITE. digest may be NULL. */
 Err doc_write_text(const char *path, const char *text, size_t n_bytes, FileDigest *digest);
 /* The same with a JSON value, which is consumed; NULL (memory was short while it was made) is

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "base/check.h"
+#include "checkpoint/doc.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "values are read and written as they lie");
@@ -47,6 +48,9 @@ static Err parse_header(const FileMap *map, DataSection *data, json_t **header)
         FAIL(ERR_DATA, "%s: the header does not begin with {", data->path);
     json_error_t where;
     *header = json_loadb(text, (size_t)length, JSON_REJECT_DUPLICATES, &where);
+    if (!*header && json_ran_out(&where))
+        FAIL(ERR_SYSTEM, "%s: out of memory for a header of %llu bytes", data->path,
+             (unsigned long long)length);
     if (!*header)
         FAIL(ERR_DATA, "%s: header byte %d: the JSON is not valid or names a tensor twice",
              data->path, where.position);
@@ -277,11 +281,17 @@ static size_t place_tensors(SafeTensor *tensor, int32_t n_tensors)
     return end;
 }
 
+/* NULL when memory is short: a shape that lacks a dimension must not reach a file. */
 static json_t *tensor_json(const SafeTensor *t)
 {
     json_t *shape = json_array();
+    bool whole = shape != NULL;
     for (int32_t d = 0; d < t->rank; d++)
-        json_array_append_new(shape, json_integer(t->dim[d]));
+        whole = json_array_append_new(shape, json_integer(t->dim[d])) == 0 && whole;
+    if (!whole) {
+        json_decref(shape);
+        return NULL;
+    }
     return json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtype_text(t->dtype), "shape", shape,
                      "data_offsets", (json_int_t)t->offset, (json_int_t)(t->offset + t->n_bytes));
 }
@@ -294,7 +304,7 @@ static char *header_text(const SafeTensor *tensor, int32_t n_tensors, size_t *n_
     for (int32_t i = 0; i < n_tensors && !failed; i++)
         failed = json_object_set_new(header, tensor[i].name, tensor_json(&tensor[i]));
     ASSERT(failed || json_object_size(header) == (size_t)n_tensors + 1, "a name occurs twice");
-    char *text = failed ? NULL : json_dumps(header, JSON_COMPACT);
+    char *text = failed ? NULL : doc_print(header, JSON_COMPACT);
     json_decref(header);
     if (!text)
         return NULL;

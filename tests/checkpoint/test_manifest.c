@@ -1,4 +1,5 @@
 /* The manifest finds what changed, and where. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "checkpoint/manifest.h"
@@ -144,6 +145,21 @@ static void test_finds_every_flipped_bit_of_itself(void **state)
     free(text);
 }
 
+/* Whoever wrote it: nothing outside the directory, nothing that a terminal obeys. */
+static void test_refuses_names_that_are_not_plain(void **state)
+{
+    static const char *const NAMES[] = {"../big.bin", "/etc/passwd", ".",
+                                        "..",         ".hidden",     "big\x7f"};
+    Fixture *f = *state;
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        Manifest manifest = {0}, again;
+        assert_int_equal(remove(temp_path(&f->temp, MANIFEST_NAME)), 0);
+        manifest_add(&manifest, NAMES[i]);
+        check_no_err(manifest_write(&manifest, f->temp.dir));
+        check_err(manifest_read(&again, f->temp.dir), ERR_SYSTEM, "this program did not write it");
+    }
+}
+
 static void test_finds_its_own_truncation(void **state)
 {
     Fixture *f = *state;
@@ -173,6 +189,7 @@ int main(void)
         TEST(test_names_what_is_missing_or_too_much),
         TEST(test_missing_files),
         TEST(test_finds_every_flipped_bit_of_itself),
+        TEST(test_refuses_names_that_are_not_plain),
         TEST(test_finds_its_own_truncation),
     };
     return cmocka_run_group_tests_name("manifest", tests, NULL, NULL);
