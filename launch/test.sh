@@ -42,7 +42,7 @@ if $quick; then
     exit 0
 fi
 
-build build-asan -DGPT_CUDA=off -DCMAKE_BUILD_TYPE=RelWithDebInfo -DGPT_SANITIZE=address,undefined \
+build build-asan -DGPT_CUDA=off -DGPT_SANITIZE=address,undefined \
     -DGPT_PROGRAM_DIR="$PWD/build-asan/bin"
 # Ranks 1 and 2. Faults are injected, and files fuzzed (with sanitizers of its own), in the build above; what zero_stage 2
 # computes is in optim_grad_shards.
@@ -51,11 +51,11 @@ GPT_MAX_RANKS=2 run_tests build-asan -E '_np[34]$|^fuzz_|^e2e_zero2$|^house_' -L
 # Every kernel and the whole CUDA path on the CPU, one fiber per GPU thread. What does not touch a device ran above, and
 # e2e_cuda trains on 1 to 4 ranks.
 build build-emulated -DGPT_CUDA=emulated -DGPT_PROGRAM_DIR="$PWD/build-emulated/bin"
-run_tests build-emulated -E '^cuda_registers$|^train_watchdog$|_np[13]$' -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload|zero2)$)'
+run_tests build-emulated -E '^cuda_registers$|^train_watchdog$|^comm_(abort|control|single)|_np[13]$' -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload|zero2)$)'
 
 # The op suites there again, in bfloat16 (whose kernels have all that the others have): every access to memory, then
 # every pair of accesses that no barrier orders. tests/cuda_on_cpu/README.md says how to run all dtypes.
-target=suites build build-emulated-asan -DGPT_CUDA=emulated -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+target=suites build build-emulated-asan -DGPT_CUDA=emulated \
     -DGPT_SANITIZE=address,undefined -DGPT_PROGRAM_DIR="$PWD/build-emulated-asan/bin"
 GPT_OP_VARIANT=cuda-bf16 run_tests build-emulated-asan -L '^suites$'
 if command -v clang++ >/dev/null; then
