@@ -199,6 +199,7 @@ static Err open_gpu(const Config *cfg, Comm *comm, Device *dev, const DeviceArgs
 {
     DeviceInfo info;
     CommKind kind = choose_comm(cfg, comm, args->kind);
+    set_nccl_defaults();
     say_comm(cfg, comm, kind);
     TRY(comm_agree(comm, device_open(dev, args)));
     TRY(comm_agree(comm, device_info(dev, &info)));
@@ -223,7 +224,6 @@ Err machine_open(const Config *cfg, Comm *comm, Device *dev)
         TRY(open_gpu(cfg, comm, dev, &args));
     else
         TRY(open_cpu(comm, dev, &args));
-    set_nccl_defaults();
     comm->init_timeout_s = cfg->fault.init_timeout;
     comm->will_exchange = reducer_needs_wire(&cfg->system, comm->world);
     return comm_bind(comm, dev, choose_comm(cfg, comm, args.kind));

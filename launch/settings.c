@@ -16,18 +16,16 @@ static Err settings_text(const Config *cfg, char **text)
     return OK;
 }
 
-/* Rank 0's text on every rank: *text is replaced by it on the others; the caller frees. */
-static Err share_text(Comm *comm, char **text)
+/* Rank 0's text on every rank; the caller frees. */
+static Err share_text(Comm *comm, const char *mine, char **first)
 {
-    size_t n_bytes = strlen(*text) + 1;
+    size_t n_bytes = strlen(mine) + 1;
     TRY(comm_broadcast_bytes(comm, &n_bytes, sizeof n_bytes, 0));
-    char *all = malloc(n_bytes);
-    TRY(comm_agree(comm, all ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for rank 0's settings")));
+    *first = malloc(n_bytes);
+    TRY(comm_agree(comm, *first ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for rank 0's settings")));
     if (comm->rank == 0)
-        memcpy(all, *text, n_bytes);
-    free(*text);
-    *text = all;
-    return comm_broadcast_bytes(comm, all, n_bytes, 0);
+        memcpy(*first, mine, n_bytes);
+    return comm_broadcast_bytes(comm, *first, n_bytes, 0);
 }
 
 static int line_length(const char *text)
@@ -52,12 +50,9 @@ static Err compare(const char *mine, const char *first)
 Err settings_agree(Comm *comm, const Config *cfg)
 {
     char *mine = NULL, *first = NULL;
-    Err err = settings_text(cfg, &mine);
+    Err err = comm_agree(comm, settings_text(cfg, &mine));
     if (!err)
-        err = settings_text(cfg, &first);
-    err = comm_agree(comm, err);
-    if (!err)
-        err = share_text(comm, &first);
+        err = share_text(comm, mine, &first);
     if (!err)
         err = comm_agree(comm, compare(mine, first));
     free(mine);

@@ -7,7 +7,6 @@
 #include "base/check.h"
 
 enum { TENSOR_ALIGN_ELEMENTS = 64, VOCAB_ALIGN = 128 };
-enum { N_TABLES = 2 }; /* wte and wpe, in front of the blocks */
 
 /* One row per tensor of a block or of the end, in forward order; dimensions in units of n_embd. */
 typedef struct {
@@ -106,7 +105,7 @@ static void add_params(Layout *layout, const GptDims *dims)
     add_table(layout, "wpe.weight", PARAM_WPE, dims->block_size, dims->block_size, dims->n_embd);
     for (int32_t layer = 0; layer < dims->n_layer; layer++)
         add_specs(layout, dims, BLOCK, COUNT_OF(BLOCK), layer);
-    layout->n_block_params = (layout->n_params - N_TABLES) / dims->n_layer;
+    layout->n_block_params = (layout->n_params - LAYOUT_TABLES) / dims->n_layer;
     add_specs(layout, dims, FINAL, COUNT_OF(FINAL), -1);
 }
 
@@ -170,7 +169,7 @@ Err layout_make(Layout *layout, const GptDims *dims, int64_t bucket_elements, in
            (long long)pad_elements);
     ASSERT(dims->vocab_padded >= dims->vocab_size, "vocab_padded %lld",
            (long long)dims->vocab_padded);
-    size_t most = N_TABLES + (size_t)dims->n_layer * COUNT_OF(BLOCK) + COUNT_OF(FINAL);
+    size_t most = LAYOUT_TABLES + (size_t)dims->n_layer * COUNT_OF(BLOCK) + COUNT_OF(FINAL);
     *layout = (Layout){.param = calloc(most, sizeof *layout->param),
                        .bucket = calloc(most, sizeof *layout->bucket)};
     if (!layout->param || !layout->bucket) {
@@ -211,7 +210,7 @@ int64_t layout_largest_bucket(const Layout *layout, int32_t skip)
 
 const Param *layout_find(const Layout *layout, ParamKind kind, int32_t layer)
 {
-    int32_t begin = layer < 0 ? 0 : N_TABLES + layer * layout->n_block_params;
+    int32_t begin = layer < 0 ? 0 : LAYOUT_TABLES + layer * layout->n_block_params;
     int32_t end = layer < 0 ? layout->n_params : begin + layout->n_block_params;
     for (int32_t i = begin; i < end && i < layout->n_params; i++)
         if (layout->param[i].kind == kind && layout->param[i].layer == layer)

@@ -79,7 +79,7 @@ typedef struct {
     int64_t count;  /* elements of a flat vector, padding included */
 } Layout;
 
-enum { LAYOUT_TABLES = 2 }; /* the first buckets: wte's and wpe's */
+enum { LAYOUT_TABLES = 2 }; /* the first tensors, each a bucket: wte and wpe */
 
 /* pad_elements: what every bucket is padded to a multiple of, so that it cuts evenly over ranks
  * (optim/shard.h, shard_pad_elements). Allocates two small tables (host memory); layout_free

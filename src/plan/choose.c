@@ -42,9 +42,10 @@ static Err try_choice(Search *s, const PlanChoice *choice, bool *fits)
     const Plan *plan = s->draft->plan;
     TRY(draft_measure(s->draft, choice));
     *fits = plan_fits(plan);
-    if (*fits && seconds_of(s) < s->step_s) {
+    double step_s = seconds_of(s);
+    if (*fits && step_s < s->step_s) {
         s->fastest = *choice;
-        s->step_s = seconds_of(s);
+        s->step_s = step_s;
     }
     if (plan->total_bytes < s->total_bytes) {
         s->smallest = *choice;

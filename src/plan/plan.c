@@ -109,10 +109,9 @@ static Tensor arena_tokens(Arena *arena, const Plan *plan, const char *name, int
 /* A save moves the model through this much host memory: the largest bucket, within bounds. */
 static int64_t staging_bytes(const Layout *layout)
 {
-    int64_t largest = STAGING_MIN_BYTES;
-    for (int32_t b = 0; b < layout->n_buckets; b++)
-        if (layout->bucket[b].count * 4 > largest)
-            largest = layout->bucket[b].count * 4;
+    int64_t largest = layout_largest_bucket(layout, 0) * (int64_t)dtype_bytes(DTYPE_F32);
+    if (largest < STAGING_MIN_BYTES)
+        return STAGING_MIN_BYTES;
     return largest < STAGING_MAX_BYTES ? largest : STAGING_MAX_BYTES;
 }
 
