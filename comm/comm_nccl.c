@@ -43,9 +43,7 @@ static NcclWorld *world_of(const Comm *comm)
 
 static double now_s(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+    return (double)activity_now_ns() * 1e-9;
 }
 
 /* Between two questions: at once for a while, then less often. */

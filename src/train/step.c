@@ -2,7 +2,6 @@
  * all-reduce of the sums is the one place where ranks decide, from the same bits, what they do
  * next. */
 #include <math.h>
-#include <time.h>
 
 #include "optim/schedule.h"
 #include "train/batch.h"
@@ -10,9 +9,7 @@
 
 static double now_ms(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
+    return (double)activity_now_ns() * 1e-6;
 }
 
 /* ---- gradients --------------------------------------------------------------------------- */
