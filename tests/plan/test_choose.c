@@ -5,21 +5,9 @@
 #include <time.h>
 
 #include "plan/draft.h"
-#include "tests/support/check_err.h"
+#include "tests/support/plan_fixture.h"
 
 #define GIB (1024.0 * 1024.0 * 1024.0)
-
-static int make_plan(void **state)
-{
-    *state = calloc(1, sizeof(Plan));
-    return *state ? 0 : -1;
-}
-
-static int drop_plan(void **state)
-{
-    free(*state);
-    return 0;
-}
 
 static double step_seconds(const Plan *plan)
 {
@@ -464,8 +452,6 @@ static void the_124m_on_a_3060_makes_23000_tokens_a_second(void **state)
     double rate = plan_estimate(plan, plan->target.gpu).tokens_per_s;
     assert_in_range((int64_t)rate, 22000, 24000);
 }
-
-#define PLAN_TEST(f) cmocka_unit_test_setup_teardown(f, make_plan, drop_plan)
 
 int main(void)
 {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/human.h"
-#include "tests/support/check_err.h"
+#include "tests/support/plan_fixture.h"
 
 /* GPT-2 124M in micro-batches of 8. */
 static Config medium_config(void)
@@ -23,23 +23,6 @@ static Config medium_config(void)
 static PlanTarget gpu_target(DType dtype, int32_t world)
 {
     return (PlanTarget){.device = DEVICE_CUDA, .dtype = dtype, .world = world, .vocab_size = 50257};
-}
-
-static int make_plan(void **state)
-{
-    *state = calloc(1, sizeof(Plan));
-    return *state ? 0 : -1;
-}
-
-static int drop_plan(void **state)
-{
-    free(*state);
-    return 0;
-}
-
-static void build(Plan *plan, const Config *cfg, PlanTarget target)
-{
-    check_no_err(plan_build(plan, cfg, &target));
 }
 
 /* ---- master ------------------------------------------------------------------------------ */
@@ -155,8 +138,6 @@ static void a_host_without_the_memory_is_refused_with_numbers(void **state)
     check_err(plan_check(plan), ERR_USAGE, wanted);
     check_err(plan_check(plan), ERR_USAGE, "would fit: offload = auto");
 }
-
-#define PLAN_TEST(f) cmocka_unit_test_setup_teardown(f, make_plan, drop_plan)
 
 int main(void)
 {

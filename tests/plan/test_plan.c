@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "kernels/device.h"
-#include "tests/support/check_err.h"
+#include "tests/support/plan_fixture.h"
 
 /* A small model: 8 sequences of 16 tokens in a step. */
 static Config small_config(void)
@@ -24,24 +24,6 @@ static PlanTarget cpu_target(int32_t world)
 {
     return (PlanTarget){
         .device = DEVICE_CPU, .dtype = DTYPE_F32, .world = world, .n_threads = 1, .vocab_size = 65};
-}
-
-/* The plan holds a large table: one on the heap for each test. */
-static int make_plan(void **state)
-{
-    *state = calloc(1, sizeof(Plan));
-    return *state ? 0 : -1;
-}
-
-static int drop_plan(void **state)
-{
-    free(*state);
-    return 0;
-}
-
-static void build(Plan *plan, const Config *cfg, PlanTarget target)
-{
-    check_no_err(plan_build(plan, cfg, &target));
 }
 
 /* ---- dividing the step ------------------------------------------------------------------- */
@@ -357,8 +339,6 @@ static void test_table_shows_total_limit_and_shares(void **state)
     assert_non_null(strstr(text, "tokens per step       128 = 8 sequences x 16"));
     free(text);
 }
-
-#define PLAN_TEST(f) cmocka_unit_test_setup_teardown(f, make_plan, drop_plan)
 
 int main(void)
 {
