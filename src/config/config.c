@@ -160,20 +160,6 @@ static const char *where_set(Check *check, const char *key, const char *other)
     return check->where;
 }
 
-static Err check_built(Check *check)
-{
-    for (int32_t i = 0; i < field_count(); i++) {
-        const Field *f = field_at(i);
-        char value[FIELD_VALUE_BYTES];
-        if (!field_is_unbuilt(f, check->cfg))
-            continue;
-        field_print(f, check->cfg, value);
-        FAIL(ERR_USAGE, "%s%s = %s is not built yet; use %s = %s", where_set(check, f->key, f->key),
-             f->key, value, f->key, f->default_text);
-    }
-    return OK;
-}
-
 /* The divisor of n next to `from`, going by `step`. 1 divides all, and so does n. */
 static int64_t next_divisor(int64_t n, int64_t from, int64_t step)
 {
@@ -267,7 +253,6 @@ static Err check_memory(Check *check)
 
 static Err check_all(Check *check)
 {
-    TRY(check_built(check));
     TRY(check_model(check));
     TRY(check_optim(check));
     TRY(check_run(check));
@@ -343,11 +328,6 @@ static void print_help(FILE *out, const Field *f)
     field_range(f, range);
     fprintf(out, "  %-36s (%s)", head, range);
     print_wrapped(out, f->help);
-    words_print(f->unbuilt, range, sizeof range);
-    if (*f->unbuilt == '*')
-        fprintf(out, "      Not built yet: anything but the default.\n");
-    else if (*f->unbuilt)
-        fprintf(out, "      Not built yet: %s.\n", range);
 }
 
 void config_help(FILE *out)

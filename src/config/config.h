@@ -2,8 +2,7 @@
  *
  * One table (field.c, FIELDS) generates parsing, defaults, bounds, --help, the echo of the
  * resolved settings and the copy in each checkpoint. Key names are nanoGPT's where it has them and
- * are unique over sections, so --key=value needs no section; sections are for readers. A setting
- * whose feature is not built yet is parsed, bounded and refused by name: never ignored. */
+ * are unique over sections, so --key=value needs no section; sections are for readers. */
 #ifndef GPT_CONFIG_CONFIG_H
 #define GPT_CONFIG_CONFIG_H
 
@@ -143,7 +142,7 @@ Err config_load(Config *cfg, const char *path, int32_t n_overrides, char *const 
  * place. */
 Err config_set(Config *cfg, const char *where, const char *key, const char *value);
 
-/* The checks between settings (divisibility, order of bounds, features not built yet). */
+/* The checks between settings (divisibility, order of bounds). */
 Err config_check(const Config *cfg);
 
 /* The resolved settings as an INI file that config_load reads back to the same Config (but for

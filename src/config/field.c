@@ -22,23 +22,23 @@
 #define C_TEXT    char *
 
 #define BOOL(section, key, def, help)                                                              \
-    {MEMBER(BOOL, section, key), def, 0, 0, false, "", "", "", help, false}
+    {MEMBER(BOOL, section, key), def, 0, 0, false, "", "", help, false}
 #define COUNT(section, key, def, low, high, unit, help)                                            \
-    {MEMBER(COUNT, section, key), def, low, high, false, unit, "", "", help, false}
+    {MEMBER(COUNT, section, key), def, low, high, false, unit, "", help, false}
 #define COUNT_OR_AUTO(section, key, def, low, high, unit, help)                                    \
-    {MEMBER(COUNT, section, key), def, low, high, false, unit, "", "", help, true}
+    {MEMBER(COUNT, section, key), def, low, high, false, unit, "", help, true}
 #define REAL(section, key, def, low, high, help)                                                   \
-    {MEMBER(REAL, section, key), def, low, high, false, "", "", "", help, false}
+    {MEMBER(REAL, section, key), def, low, high, false, "", "", help, false}
 #define BELOW(section, key, def, low, high, help)                                                  \
-    {MEMBER(REAL, section, key), def, low, high, true, "", "", "", help, false}
+    {MEMBER(REAL, section, key), def, low, high, true, "", "", help, false}
 #define BYTES(section, key, def, low, high, help)                                                  \
-    {MEMBER(BYTES, section, key), def, low, high, false, "", "", "", help, false}
-#define SECONDS(section, key, def, low, high, unbuilt, help)                                       \
-    {MEMBER(SECONDS, section, key), def, low, high, false, "seconds", "", unbuilt, help, false}
-#define CHOICE(section, key, def, choices, unbuilt, help)                                          \
-    {MEMBER(CHOICE, section, key), def, 0, 0, false, "", choices, unbuilt, help, false}
+    {MEMBER(BYTES, section, key), def, low, high, false, "", "", help, false}
+#define SECONDS(section, key, def, low, high, help)                                       \
+    {MEMBER(SECONDS, section, key), def, low, high, false, "seconds", "", help, false}
+#define CHOICE(section, key, def, choices, help)                                          \
+    {MEMBER(CHOICE, section, key), def, 0, 0, false, "", choices, help, false}
 #define TEXT(section, key, def, help)                                                              \
-    {MEMBER(TEXT, section, key), def, 0, 0, false, "", "", "", help, false}
+    {MEMBER(TEXT, section, key), def, 0, 0, false, "", "", help, false}
 
 /* One row for every setting: parsing, defaults, bounds, --help, the echo and the copy in each
  * checkpoint all come from here. Rows of one section stand together, in the order users read
@@ -50,7 +50,7 @@ static const Field FIELDS[] = {
     COUNT(model, block_size, "1024", 1, 1 << 20, "tokens", "context length"),
     BOOL(model, bias, "false", "biases in linear layers and LayerNorms; true as OpenAI's GPT-2"),
     BELOW(model, dropout, "0", 0, 1, "rate, after the embedding, attention and each projection"),
-    CHOICE(model, gelu, "tanh", " tanh erf ", "", "tanh as OpenAI's GPT-2, erf as nanoGPT"),
+    CHOICE(model, gelu, "tanh", " tanh erf ", "tanh as OpenAI's GPT-2, erf as nanoGPT"),
     COUNT(model, vocab_size, "auto", 1, 1 << 20, "", "auto: from the data's meta.json, else 50257"),
     TEXT(model, init_from, "scratch",
          "scratch, resume (newest checkpoint in out_dir), auto (resume, else scratch), or "
@@ -58,7 +58,7 @@ static const Field FIELDS[] = {
 
     TEXT(data, dataset, "openwebtext", "a name under data_dir, or a path: directory, file or glob"),
     TEXT(data, data_dir, "data", "where datasets are looked for"),
-    CHOICE(data, sampling, "random", " random shuffled ", "",
+    CHOICE(data, sampling, "random", " random shuffled ",
            "random: crops as nanoGPT takes them; shuffled: each window once per epoch"),
 
     COUNT(batch, batch_size, "12", 1, 65536, "sequences",
@@ -73,7 +73,7 @@ static const Field FIELDS[] = {
     COUNT(optim, warmup_iters, "2000", 0, 1e9, "steps", "the learning rate rises over these"),
     COUNT(optim, lr_decay_iters, "600000", 1, 1e9, "steps", "where the learning rate is min_lr"),
     BOOL(optim, decay_lr, "true", "false: learning_rate throughout, no warm-up"),
-    CHOICE(optim, lr_schedule, "cosine", " cosine linear constant wsd ", "",
+    CHOICE(optim, lr_schedule, "cosine", " cosine linear constant wsd ",
            "from learning_rate to min_lr; wsd: constant, then down over the last fifth"),
     COUNT(optim, max_iters, "600000", 1, 1e9, "steps", "updates in all"),
     REAL(optim, weight_decay, "0.1", 0, 10, "of tensors with two dimensions"),
@@ -95,37 +95,37 @@ static const Field FIELDS[] = {
     COUNT(run, keep_checkpoints, "3", 1, 1e6, "", "older ones are deleted"),
     COUNT(run, seed, "1337", 0, 0x1p53, "", "of weights, data order, dropout"),
 
-    CHOICE(system, device, "auto", " auto cuda cpu ", "", "auto: a GPU if every rank has one"),
-    CHOICE(system, dtype, "auto", " auto bfloat16 float16 float32 ", "",
+    CHOICE(system, device, "auto", " auto cuda cpu ", "auto: a GPU if every rank has one"),
+    CHOICE(system, dtype, "auto", " auto bfloat16 float16 float32 ",
            "of parameters and activations; auto: the best the device has; the CPU has float32, GPUs "
            "multiply it as TF32"),
-    CHOICE(system, comm, "auto", " auto nccl mpi ", "", "what moves gradients; auto: by device"),
+    CHOICE(system, comm, "auto", " auto nccl mpi ", "what moves gradients; auto: by device"),
     COUNT_OR_AUTO(system, zero_stage, "1", 0, 2, "",
           "ranks share out 1: AdamW's state, 2: and gradients, which are then reduced in each "
           "micro-step; auto: what fits"),
-    CHOICE(system, grad_reduce, "reduce_scatter", " reduce_scatter all_reduce ", "",
+    CHOICE(system, grad_reduce, "reduce_scatter", " reduce_scatter all_reduce ",
            "from zero_stage 1 on; zero_stage 0 always reduces to all"),
-    CHOICE(system, comm_dtype, "float32", " float32 bfloat16 ", "",
+    CHOICE(system, comm_dtype, "float32", " float32 bfloat16 ",
            "of gradients on their way to where they are added, in float32"),
     COUNT(system, bucket_mb, "25", 1, 16384, "MiB", "gradients travel in pieces of at least this"),
 
     BYTES(memory, memory_limit, "auto", 1 << 20, 0x1p50,
           "per rank; auto: what is free at the start; else the rest of a GPU is held back"),
-    CHOICE(memory, recompute, "auto", " auto none gelu_ln ffn qkv block ", "",
+    CHOICE(memory, recompute, "auto", " auto none gelu_ln ffn qkv block ",
            "what backward computes again instead of keeping it"),
     COUNT(memory, head_chunk, "auto", 1, 1 << 30, "rows", "of logits held at once"),
-    CHOICE(memory, offload, "auto", " auto none optimizer ", "",
+    CHOICE(memory, offload, "auto", " auto none optimizer ",
            "optimizer: AdamW's state lives in host memory and visits the GPU in chunks, same bits"),
-    CHOICE(memory, master, "auto", " auto float32 remainder16 ", "",
+    CHOICE(memory, master, "auto", " auto float32 remainder16 ",
            "float32 weights beside 16-bit parameters: whole, or the 16 bits that bfloat16 lacks; "
            "same bits; auto: remainder16 for bfloat16"),
 
-    SECONDS(fault, init_timeout, "120s", 1, 1e6, "",
+    SECONDS(fault, init_timeout, "120s", 1, 1e6,
             "longest wait for NCCL to start; twice this for any other stage of start and end"),
-    SECONDS(fault, step_timeout, "auto", 0, 1e6, "",
+    SECONDS(fault, step_timeout, "auto", 0, 1e6,
             "longest step, or batch of an evaluation; auto: 60 or 20 medians of the steps so far; "
             "0: no limit"),
-    SECONDS(fault, save_timeout, "600s", 0, 1e6, "",
+    SECONDS(fault, save_timeout, "600s", 0, 1e6,
             "longest writing, or reading, of a checkpoint; 0: no limit"),
     COUNT(fault, max_bad_steps, "5", 1, 1e6, "steps", "not finite in a row, then the run ends"),
 };
@@ -237,7 +237,8 @@ int32_t words_find(const char *words, const char *word)
     return -1;
 }
 
-void words_print(const char *words, char *out, size_t n_bytes)
+/* out (n_bytes) = "one, two, three". */
+static void words_print(const char *words, char *out, size_t n_bytes)
 {
     char word[FIELD_KEY_BYTES];
     size_t used = 0;
@@ -437,13 +438,4 @@ void field_print(const Field *f, const Config *cfg, char *out)
                          *(const int64_t *)at == CONFIG_AUTO);
         return;
     }
-}
-
-bool field_is_unbuilt(const Field *f, const Config *cfg)
-{
-    char value[FIELD_VALUE_BYTES];
-    field_print(f, cfg, value);
-    if (strcmp(f->unbuilt, "*") == 0)
-        return strcmp(value, f->default_text) != 0;
-    return words_find(f->unbuilt, value) >= 0;
 }

@@ -26,7 +26,6 @@ typedef struct {
     bool below_high;          /* high itself is out of bounds */
     const char *unit;
     const char *choices; /* AS_CHOICE: the words in the order of the enum, between blanks */
-    const char *unbuilt; /* choices refused for now; "*": everything but the default */
     const char *help;
     bool takes_auto; /* numeric: though it is not the default */
 } Field;
@@ -63,13 +62,8 @@ void field_print(const Field *f, const Config *cfg, char *out);
  * erf". */
 void field_range(const Field *f, char *out);
 
-/* The value is one whose feature comes later. */
-bool field_is_unbuilt(const Field *f, const Config *cfg);
-
 /* The position of `word` in " one two three ", or -1; capitals do not matter. */
 int32_t words_find(const char *words, const char *word);
-/* out (n_bytes) = "one, two, three". */
-void words_print(const char *words, char *out, size_t n_bytes);
 
 #ifdef __cplusplus
 }
