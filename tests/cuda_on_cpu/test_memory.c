@@ -5,90 +5,35 @@
 
 #include "tests/cuda_on_cpu/fake_stream.h"
 #include "tests/support/check_err.h"
-#include "tests/support/temp.h"
+#include "tests/support/run.h"
 #include "train/ballast.h"
 #include "train/trainer.h"
 
-enum { VOCAB = 17, N_TOKENS = 2000, MIB = 1 << 20, CARD_MIB = 448, LIMIT_MIB = 40 };
+enum { N_TOKENS = 2000, MIB = 1 << 20, CARD_MIB = 448, LIMIT_MIB = 40 };
 
 /* What a run has on the device beside its plan: nothing. A GPU has a context and cuBLASLt's
  * workspaces besides, which are no allocations of this program. */
 enum { BESIDE_THE_PLAN_BYTES = 0 };
 
-typedef struct {
-    Temp temp;
-    Config cfg;
-    Comm comm;
-    Device dev;
-    Trainer trainer;
-} Run;
-
-static void set(Run *run, const char *key, const char *value)
-{
-    check_no_err(config_set(&run->cfg, "test", key, value));
-}
-
-static void set_up_config(Run *run)
-{
-    static const char *const settings[][2] = {
-        {"n_layer", "2"},
-        {"n_head", "1"},
-        {"n_embd", "32"},
-        {"block_size", "8"},
-        {"vocab_size", "17"},
-        {"batch_size", "2"},
-        {"warmup_iters", "1"},
-        {"max_iters", "3"},
-        {"eval_interval", "2"},
-        {"eval_iters", "1"},
-        {"dtype", "bfloat16"},
-        {"micro_batch", "1"},
-        {"gradient_accumulation_steps", "1"},
-    };
-    config_defaults(&run->cfg);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        set(run, settings[i][0], settings[i][1]);
-    set(run, "dataset", run->temp.dir);
-    set(run, "out_dir", temp_path(&run->temp, "out"));
-}
-
 static int setup(void **state)
 {
-    uint16_t tokens[N_TOKENS];
-    Run *run = calloc(1, sizeof *run);
-    if (!run)
-        return -1;
-    *state = run;
-    for (int32_t i = 0; i < N_TOKENS; i++)
-        tokens[i] = (uint16_t)(i * i % VOCAB);
-    temp_make(&run->temp);
-    temp_write(&run->temp, "train.bin", tokens, sizeof tokens);
-    temp_write(&run->temp, "val.bin", tokens, sizeof tokens);
-    set_up_config(run);
-    check_no_err(comm_open(&run->comm, false));
-    check_no_err(device_open(&run->dev, &(DeviceArgs){.kind = DEVICE_CUDA}));
-    check_no_err(comm_bind(&run->comm, &run->dev, COMM_SINGLE));
-    return 0;
+    static const TestSetting settings[] = {
+        {"n_head", "1"},      {"n_embd", "32"},
+        {"batch_size", "2"},  {"warmup_iters", "1"},
+        {"max_iters", "3"},   {"eval_interval", "2"},
+        {"eval_iters", "1"},  {"dtype", "bfloat16"},
+        {"micro_batch", "1"}, {"gradient_accumulation_steps", "1"},
+    };
+    return run_setup(state, DEVICE_CUDA, N_TOKENS, N_TOKENS, settings,
+                     sizeof settings / sizeof *settings);
 }
 
-static int teardown(void **state)
-{
-    Run *run = *state;
-    trainer_close(&run->trainer);
-    comm_unbind(&run->comm, &run->dev);
-    comm_close(&run->comm);
-    device_close(&run->dev);
-    temp_remove(&run->temp);
-    free(run);
-    return 0;
-}
-
-static void start(Run *run)
+static void start(TestRun *run)
 {
     check_no_err(trainer_open(&run->trainer, &run->cfg, &run->comm, &run->dev, NULL, ""));
 }
 
-static size_t free_bytes(Run *run)
+static size_t free_bytes(TestRun *run)
 {
     DeviceInfo info;
     check_no_err(device_info(&run->dev, &info));
@@ -99,11 +44,11 @@ static size_t free_bytes(Run *run)
 static void test_planned_bytes_are_the_peak(void **state)
 {
     static const char *const offloads[] = {"none", "optimizer"};
-    Run *run = *state;
+    TestRun *run = *state;
     size_t most = 0;
     for (int i = 0; i < 2; i++) {
-        set(run, "offload", offloads[i]);
-        set(run, "out_dir", temp_path(&run->temp, offloads[i]));
+        run_set(run, "offload", offloads[i]);
+        run_set(run, "out_dir", temp_path(&run->temp, offloads[i]));
         start(run);
         const Plan *plan = run->trainer.plan;
         most = plan->total_bytes > most ? plan->total_bytes : most;
@@ -119,8 +64,8 @@ static void test_planned_bytes_are_the_peak(void **state)
 
 static void test_ballast_leaves_the_limit_and_the_reserve(void **state)
 {
-    Run *run = *state;
-    set(run, "memory_limit", "40MiB");
+    TestRun *run = *state;
+    run_set(run, "memory_limit", "40MiB");
     start(run);
     size_t total = run->trainer.plan->total_bytes;
     size_t wanted = (size_t)LIMIT_MIB * MIB - total + MEMORY_RESERVE_BYTES;
@@ -134,7 +79,7 @@ static void test_ballast_leaves_the_limit_and_the_reserve(void **state)
 
 static void test_without_a_limit_nothing_is_held(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     start(run);
     assert_null(run->trainer.ballast);
     assert_int_equal(free_bytes(run), (size_t)CARD_MIB * MIB - run->trainer.plan->total_bytes);
@@ -142,8 +87,8 @@ static void test_without_a_limit_nothing_is_held(void **state)
 
 static void test_a_limit_beyond_the_card_holds_nothing(void **state)
 {
-    Run *run = *state;
-    set(run, "memory_limit", "1GiB");
+    TestRun *run = *state;
+    run_set(run, "memory_limit", "1GiB");
     start(run);
     assert_null(run->trainer.ballast);
 }
@@ -152,17 +97,17 @@ static void test_a_limit_beyond_the_card_holds_nothing(void **state)
  * gives at once, and the ballast takes what it can get of the about 150 it wants. */
 static void test_ballast_takes_what_can_be_had(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     if (!getenv("GPT_EMU_LARGEST_BLOCK"))
         return;
-    set(run, "memory_limit", "40MiB");
+    run_set(run, "memory_limit", "40MiB");
     start(run);
     size_t held = (size_t)CARD_MIB * MIB - run->trainer.plan->total_bytes - free_bytes(run);
     assert_true(held > 0 && held <= 48 * MIB && held > 40 * MIB);
     check_no_err(trainer_run(&run->trainer));
 }
 
-#define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define RUN_TEST(test) cmocka_unit_test_setup_teardown(test, setup, run_teardown)
 
 int main(int argc, char **argv)
 {

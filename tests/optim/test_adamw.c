@@ -26,18 +26,10 @@ static Device open_cpu(void)
 
 /* ---- vectors and owners ------------------------------------------------------------------ */
 
-/* A flat vector: random where the layout holds an element, `padding` elsewhere. Free .data. */
+/* toy_random_values as a flat vector. Free .data. */
 static Tensor random_vector(const Layout *layout, uint64_t stream, float padding)
 {
-    float *x = malloc((size_t)layout->count * sizeof *x);
-    uint8_t *is_real = malloc((size_t)layout->count);
-    assert_true(x && is_real);
-    rng_fill_normal(x, layout->count, 1.0f, 42, RNG_INIT, stream);
-    toy_mark_real(layout, is_real);
-    for (int64_t i = 0; i < layout->count; i++)
-        x[i] = is_real[i] ? x[i] : padding;
-    free(is_real);
-    return tensor_1d(x, DTYPE_F32, layout->count);
+    return tensor_1d(toy_random_values(layout, stream, padding), DTYPE_F32, layout->count);
 }
 
 /* The same values as bfloat16, rounded. Free .data. */

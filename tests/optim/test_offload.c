@@ -119,20 +119,6 @@ static void owner_close(Owner *o)
     check_no_err(device_sync(o->dev));
 }
 
-/* A flat vector of random numbers where the layout has elements, `padding` elsewhere. */
-static float *random_values(const Layout *layout, uint64_t stream, float padding)
-{
-    float *x = malloc((size_t)layout->count * sizeof *x);
-    uint8_t *is_real = malloc((size_t)layout->count);
-    assert_true(x && is_real);
-    rng_fill_normal(x, layout->count, 1.0f, 42, RNG_INIT, stream);
-    toy_mark_real(layout, is_real);
-    for (int64_t i = 0; i < layout->count; i++)
-        x[i] = is_real[i] ? x[i] : padding;
-    free(is_real);
-    return x;
-}
-
 /* Updates behind one another, with forwards and backwards around them: what writes activations and
  * looks at them before and after. The host waits at the end only. */
 static void run_steps(Owner *o)
@@ -162,13 +148,13 @@ static void train(Owner *o)
 {
     const Layout *layout = o->shard.layout;
     int64_t n = tensor_count(o->activations);
-    float *noise = malloc((size_t)n * sizeof *noise), *start = random_values(layout, 7, 0.0f);
+    float *noise = malloc((size_t)n * sizeof *noise), *start = toy_random_values(layout, 7, 0.0f);
     assert_non_null(noise);
     rng_fill_normal(noise, n, 1.0f, 43, RNG_INIT, 0);
     set_values(o, start);
     upload(o->dev, o->noise, noise);
     for (int32_t i = 0; i < N_STEPS; i++) {
-        float *grads = random_values(layout, 100 + (uint64_t)i, NAN);
+        float *grads = toy_random_values(layout, 100 + (uint64_t)i, NAN);
         upload(o->dev, o->grads[i], grads);
         free(grads);
     }
@@ -284,7 +270,7 @@ static void what_is_written_is_read(void **state)
     Device dev = {0};
     open_kind(&dev, state);
     Layout layout = toy_layout(toy, 2, 1);
-    float *values = random_values(&layout, 5, 0.0f), *got = random_values(&layout, 6, 0.0f);
+    float *values = toy_random_values(&layout, 5, 0.0f), *got = toy_random_values(&layout, 6, 0.0f);
     for (int32_t i = 0; i < 2 * N_KINDS; i++) {
         Owner o;
         Kind kind = KINDS[i / 2];

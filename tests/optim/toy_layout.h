@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "model/layout.h"
 #include "optim/shard.h"
+#include "tests/support/check_err.h"
 
 enum { TOY_MAX_PARAMS = 12 };
 
@@ -82,6 +83,21 @@ static inline void toy_mark_real(const Layout *layout, uint8_t *is_real)
     for (int32_t p = 0; p < layout->n_params; p++)
         for (int64_t i = 0; i < layout->param[p].file_rows * layout->param[p].dim[1]; i++)
             is_real[layout->param[p].offset + i] = 1;
+}
+
+/* A flat vector: random where the layout holds an element, `padding` elsewhere. The caller frees.
+ */
+static inline float *toy_random_values(const Layout *layout, uint64_t stream, float padding)
+{
+    float *x = malloc((size_t)layout->count * sizeof *x);
+    uint8_t *is_real = malloc((size_t)layout->count);
+    assert_true(x && is_real);
+    rng_fill_normal(x, layout->count, 1.0f, 42, RNG_INIT, stream);
+    toy_mark_real(layout, is_real);
+    for (int64_t i = 0; i < layout->count; i++)
+        x[i] = is_real[i] ? x[i] : padding;
+    free(is_real);
+    return x;
 }
 
 #endif

@@ -9,9 +9,9 @@
 #include "kernels/ops_table.h"
 #include "tests/support/check_err.h"
 #include "tests/support/close.h"
-#include "tests/support/temp.h"
+#include "tests/support/run.h"
 
-enum { VOCAB = 17, N_TOKENS = 3000, N_STEPS = 20, HALF_WAY = 10 };
+enum { N_TOKENS = 3000, N_STEPS = 20, HALF_WAY = 10 };
 
 typedef struct {
     const char *master, *offload;
@@ -23,14 +23,6 @@ static const Form FORMS[] = {{"float32", "none"},
                              {"remainder16", "optimizer"}};
 enum { N_FORMS = sizeof FORMS / sizeof *FORMS };
 
-typedef struct {
-    Temp temp;
-    Config cfg;
-    Comm comm;
-    Device dev;
-    Trainer trainer;
-} Run;
-
 /* What a run left behind. */
 typedef struct {
     double loss[N_STEPS], norm[N_STEPS];
@@ -38,76 +30,39 @@ typedef struct {
     int64_t n_params;
 } Result;
 
-static void set(Run *run, const char *key, const char *value)
+static void set_form(TestRun *run, const Form *form)
 {
-    check_no_err(config_set(&run->cfg, "test", key, value));
-}
-
-static void set_form(Run *run, const Form *form)
-{
-    set(run, "master", form->master);
-    set(run, "offload", form->offload);
+    run_set(run, "master", form->master);
+    run_set(run, "offload", form->offload);
 }
 
 /* One for each i: a new run must not begin where there are checkpoints. */
-static void set_out_dir(Run *run, int32_t i)
+static void set_out_dir(TestRun *run, int32_t i)
 {
     char name[16];
     snprintf(name, sizeof name, "out%d", (int)i);
-    set(run, "out_dir", temp_path(&run->temp, name));
-}
-
-static void write_tokens(Temp *temp, const char *name)
-{
-    uint16_t tokens[N_TOKENS];
-    for (int32_t i = 0; i < N_TOKENS; i++)
-        tokens[i] = (uint16_t)(i % 7 == 3 ? (i * i) % VOCAB : i % VOCAB);
-    temp_write(temp, name, tokens, sizeof tokens);
+    run_set(run, "out_dir", temp_path(&run->temp, name));
 }
 
 static int setup(void **state)
 {
-    static const char *const settings[][2] = {
-        {"n_layer", "2"},      {"n_head", "2"},           {"n_embd", "16"},
-        {"block_size", "8"},   {"vocab_size", "17"},      {"batch_size", "4"},
+    static const TestSetting settings[] = {
+        {"n_head", "2"},       {"n_embd", "16"},          {"batch_size", "4"},
         {"max_iters", "20"},   {"learning_rate", "1e-2"}, {"warmup_iters", "2"},
         {"eval_iters", "1"},   {"micro_batch", "2"},      {"gradient_accumulation_steps", "1"},
         {"dtype", "bfloat16"},
     };
-    Run *run = calloc(1, sizeof *run);
-    assert_non_null(run);
-    *state = run;
-    temp_make(&run->temp);
-    write_tokens(&run->temp, "train.bin");
-    write_tokens(&run->temp, "val.bin");
-    config_defaults(&run->cfg);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        set(run, settings[i][0], settings[i][1]);
-    set(run, "dataset", run->temp.dir);
-    check_no_err(comm_open(&run->comm, false));
-    check_no_err(device_open(&run->dev, &(DeviceArgs){.kind = DEVICE_CUDA}));
-    check_no_err(comm_bind(&run->comm, &run->dev, COMM_SINGLE));
-    return 0;
+    return run_setup(state, DEVICE_CUDA, N_TOKENS, N_TOKENS, settings,
+                     sizeof settings / sizeof *settings);
 }
 
-static int teardown(void **state)
-{
-    Run *run = *state;
-    trainer_close(&run->trainer);
-    device_close(&run->dev);
-    comm_close(&run->comm);
-    temp_remove(&run->temp);
-    free(run);
-    return 0;
-}
-
-static void reopen(Run *run)
+static void reopen(TestRun *run)
 {
     trainer_close(&run->trainer);
     check_no_err(trainer_open(&run->trainer, &run->cfg, &run->comm, &run->dev, NULL, ""));
 }
 
-static void take_steps(Run *run, Result *result, int64_t begin, int64_t end)
+static void take_steps(TestRun *run, Result *result, int64_t begin, int64_t end)
 {
     for (int64_t i = begin; i < end; i++) {
         StepRecord record;
@@ -131,11 +86,11 @@ static void check_same(const Result *got, const Result *wanted)
     CHECK_SAME_BITS(got->params, wanted->params, got->n_params, sizeof *got->params);
 }
 
-static Result whole_run(Run *run, const Form *form, const char *out_dir)
+static Result whole_run(TestRun *run, const Form *form, const char *out_dir)
 {
     Result result = {0};
-    set(run, "init_from", "scratch");
-    set(run, "out_dir", temp_path(&run->temp, out_dir));
+    run_set(run, "init_from", "scratch");
+    run_set(run, "out_dir", temp_path(&run->temp, out_dir));
     set_form(run, form);
     reopen(run);
     take_steps(run, &result, 0, N_STEPS);
@@ -144,7 +99,7 @@ static Result whole_run(Run *run, const Form *form, const char *out_dir)
 
 static void the_form_changes_no_bit(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     Result first = whole_run(run, &FORMS[0], "first");
     assert_true(first.loss[N_STEPS - 1] < first.loss[0]);
     for (int32_t i = 1; i < N_FORMS; i++) {
@@ -155,7 +110,7 @@ static void the_form_changes_no_bit(void **state)
     free(first.params);
 }
 
-static void save(Run *run)
+static void save(TestRun *run)
 {
     CheckpointState state = {.comm = &run->comm,
                              .dev = &run->dev,
@@ -170,17 +125,17 @@ static void save(Run *run)
 /* Each form goes on where the one before it has stopped. */
 static void a_run_resumes_in_another_form(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     Result whole = whole_run(run, &FORMS[0], "whole");
     for (int32_t from = 0; from < N_FORMS; from++) {
         Result parts = {0};
-        set(run, "init_from", "scratch");
+        run_set(run, "init_from", "scratch");
         set_out_dir(run, from);
         set_form(run, &FORMS[from]);
         reopen(run);
         take_steps(run, &parts, 0, HALF_WAY);
         save(run);
-        set(run, "init_from", "resume");
+        run_set(run, "init_from", "resume");
         set_form(run, &FORMS[(from + 1) % N_FORMS]);
         reopen(run);
         assert_int_equal(run->trainer.progress.step, HALF_WAY);
@@ -222,7 +177,7 @@ static void count_allocations(Device *dev)
 
 static void planned_bytes_are_allocated_bytes(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     count_allocations(&run->dev);
     for (int32_t i = 0; i < N_FORMS; i++) {
         const Plan *plan;
@@ -243,7 +198,7 @@ static void planned_bytes_are_allocated_bytes(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, run_teardown)
 
 int main(void)
 {

@@ -11,90 +11,34 @@
 #include "base/file.h"
 #include "kernels/ops_table.h"
 #include "tests/support/check_err.h"
-#include "tests/support/temp.h"
+#include "tests/support/run.h"
 #include "train/eval.h"
 
-enum { VOCAB = 17, N_TRAIN = 4000, N_VAL = 600 };
-
-typedef struct {
-    Temp temp;
-    Config cfg;
-    Comm comm;
-    Device dev;
-    Trainer trainer;
-    int stop; /* what launch/ would set */
-} Run;
-
-/* A text a small model learns quickly: mostly each token's successor. */
-static void write_tokens(Run *run, const char *name, int32_t n)
-{
-    uint16_t *tokens = malloc((size_t)n * sizeof *tokens);
-    assert_non_null(tokens);
-    for (int32_t i = 0; i < n; i++)
-        tokens[i] = (uint16_t)(i % 7 == 3 ? (i * i) % VOCAB : i % VOCAB);
-    temp_write(&run->temp, name, tokens, (size_t)n * sizeof *tokens);
-    free(tokens);
-}
-
-static void set(Run *run, const char *key, const char *value)
-{
-    check_no_err(config_set(&run->cfg, "test", key, value));
-}
-
-static void set_defaults(Run *run)
-{
-    static const char *const settings[][2] = {
-        {"n_layer", "2"},          {"n_head", "2"},        {"n_embd", "16"},
-        {"block_size", "8"},       {"vocab_size", "17"},   {"batch_size", "4"},
-        {"learning_rate", "1e-2"}, {"warmup_iters", "2"},  {"gradient_accumulation_steps", "2"},
-        {"max_iters", "6"},        {"eval_interval", "3"}, {"eval_iters", "2"},
-    };
-    config_defaults(&run->cfg);
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
-        set(run, settings[i][0], settings[i][1]);
-    set(run, "dataset", run->temp.dir);
-    set(run, "out_dir", temp_path(&run->temp, "out"));
-}
+enum { VOCAB = TEST_RUN_VOCAB, N_TRAIN = 4000, N_VAL = 600 };
 
 static int setup(void **state)
 {
-    Run *run = calloc(1, sizeof *run);
-    if (!run)
-        return -1;
-    *state = run;
-    temp_make(&run->temp);
-    write_tokens(run, "train.bin", N_TRAIN);
-    write_tokens(run, "val.bin", N_VAL);
-    set_defaults(run);
-    check_no_err(comm_open(&run->comm, false));
-    check_no_err(device_open(&run->dev, &(DeviceArgs){.kind = DEVICE_CPU, .n_threads = 1}));
-    check_no_err(comm_bind(&run->comm, &run->dev, COMM_SINGLE));
-    return 0;
+    static const TestSetting settings[] = {
+        {"n_head", "2"},           {"n_embd", "16"},       {"batch_size", "4"},
+        {"learning_rate", "1e-2"}, {"warmup_iters", "2"},  {"gradient_accumulation_steps", "2"},
+        {"max_iters", "6"},        {"eval_interval", "3"}, {"eval_iters", "2"},
+    };
+    return run_setup(state, DEVICE_CPU, N_TRAIN, N_VAL, settings,
+                     sizeof settings / sizeof *settings);
 }
 
-static int teardown(void **state)
-{
-    Run *run = *state;
-    trainer_close(&run->trainer);
-    device_close(&run->dev);
-    comm_close(&run->comm);
-    temp_remove(&run->temp);
-    free(run);
-    return 0;
-}
-
-static Err try_open(Run *run)
+static Err try_open(TestRun *run)
 {
     return trainer_open(&run->trainer, &run->cfg, &run->comm, &run->dev, &run->stop, "");
 }
 
-static void reopen(Run *run)
+static void reopen(TestRun *run)
 {
     trainer_close(&run->trainer);
     check_no_err(try_open(run));
 }
 
-static StepRecord step(Run *run)
+static StepRecord step(TestRun *run)
 {
     StepRecord record;
     check_no_err(trainer_step(&run->trainer, &record));
@@ -102,7 +46,7 @@ static StepRecord step(Run *run)
 }
 
 /* A copy of the parameters; the caller frees. */
-static float *params_of(Run *run)
+static float *params_of(TestRun *run)
 {
     Tensor params = run->trainer.model.params;
     float *copy = malloc(tensor_bytes(params));
@@ -112,7 +56,7 @@ static float *params_of(Run *run)
     return copy;
 }
 
-static bool has_checkpoint(Run *run, int step_number)
+static bool has_checkpoint(TestRun *run, int step_number)
 {
     char name[64];
     snprintf(name, sizeof name, "out/step_%08d/MANIFEST.json", step_number);
@@ -147,7 +91,7 @@ static void count_allocations(Device *dev)
 
 static void test_planned_bytes_are_allocated_bytes(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     count_allocations(&run->dev);
     check_no_err(try_open(run));
     assert_int_equal(n_allocations, 1);
@@ -156,7 +100,7 @@ static void test_planned_bytes_are_allocated_bytes(void **state)
 
 static void test_nothing_is_allocated_after_the_start(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     count_allocations(&run->dev);
     check_no_err(trainer_run(&run->trainer));
@@ -165,9 +109,9 @@ static void test_nothing_is_allocated_after_the_start(void **state)
 
 static void test_a_run_past_its_memory_limit_does_not_start(void **state)
 {
-    Run *run = *state;
-    set(run, "n_embd", "256");
-    set(run, "memory_limit", "1M");
+    TestRun *run = *state;
+    run_set(run, "n_embd", "256");
+    run_set(run, "memory_limit", "1M");
     count_allocations(&run->dev);
     check_err(try_open(run), ERR_USAGE, "the limit is 1.0 MiB");
     assert_int_equal(n_allocations, 0);
@@ -178,8 +122,8 @@ static void test_a_run_past_its_memory_limit_does_not_start(void **state)
 
 static void test_loss_begins_at_log_v_and_falls(void **state)
 {
-    Run *run = *state;
-    set(run, "max_iters", "60");
+    TestRun *run = *state;
+    run_set(run, "max_iters", "60");
     check_no_err(try_open(run));
     double first = step(run).loss, last = first;
     for (int i = 0; i < 59; i++)
@@ -190,12 +134,12 @@ static void test_loss_begins_at_log_v_and_falls(void **state)
 
 static void test_micro_batch_does_not_change_the_training(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     double loss[4];
     float *params[4];
     static const char *const micro_batch[] = {"8", "4", "2", "1"};
     for (int i = 0; i < 4; i++) {
-        set(run, "micro_batch", micro_batch[i]);
+        run_set(run, "micro_batch", micro_batch[i]);
         reopen(run);
         for (int s = 0; s < 5; s++)
             loss[i] = step(run).loss;
@@ -212,9 +156,9 @@ static void test_micro_batch_does_not_change_the_training(void **state)
 
 static void test_repeating_a_run_gives_the_same_bits(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     float *params[2];
-    set(run, "dropout", "0.1");
+    run_set(run, "dropout", "0.1");
     for (int i = 0; i < 2; i++) {
         reopen(run);
         for (int s = 0; s < 4; s++)
@@ -228,7 +172,7 @@ static void test_repeating_a_run_gives_the_same_bits(void **state)
 
 static void test_step_record_counts_tokens_and_iterations(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     step(run);
     StepRecord record = step(run);
@@ -240,7 +184,7 @@ static void test_step_record_counts_tokens_and_iterations(void **state)
 
 /* ---- numbers going wrong ----------------------------------------------------------------- */
 
-static void poison_first_param(Run *run, float value)
+static void poison_first_param(TestRun *run, float value)
 {
     Tensor first = tensor_range(run->trainer.model.params, 0, 1);
     device_upload(&run->dev, first, &value);
@@ -248,7 +192,7 @@ static void poison_first_param(Run *run, float value)
 
 static void test_a_step_that_is_not_finite_changes_no_parameter(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     poison_first_param(run, NAN);
     float *before = params_of(run);
@@ -263,7 +207,7 @@ static void test_a_step_that_is_not_finite_changes_no_parameter(void **state)
 
 static void test_data_moves_on_past_a_skipped_step(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     poison_first_param(run, INFINITY);
     step(run);
@@ -273,7 +217,7 @@ static void test_data_moves_on_past_a_skipped_step(void **state)
 
 static void test_a_good_step_ends_the_count_of_bad_ones(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     poison_first_param(run, NAN);
     step(run);
@@ -284,8 +228,8 @@ static void test_a_good_step_ends_the_count_of_bad_ones(void **state)
 
 static void test_too_many_bad_steps_end_the_run(void **state)
 {
-    Run *run = *state;
-    set(run, "max_bad_steps", "3");
+    TestRun *run = *state;
+    run_set(run, "max_bad_steps", "3");
     check_no_err(try_open(run));
     poison_first_param(run, NAN);
     check_err(trainer_run(&run->trainer), ERR_DIVERGED, "3 steps in a row, the last at iter 2");
@@ -295,9 +239,9 @@ static void test_too_many_bad_steps_end_the_run(void **state)
 
 static void test_evaluation_is_the_same_every_time(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     double first, second;
-    set(run, "dropout", "0.2");
+    run_set(run, "dropout", "0.2");
     check_no_err(try_open(run));
     check_no_err(eval_loss(&run->trainer, &run->trainer.val_loader, &first));
     check_no_err(eval_loss(&run->trainer, &run->trainer.val_loader, &second));
@@ -306,12 +250,12 @@ static void test_evaluation_is_the_same_every_time(void **state)
 
 static void test_evaluation_does_not_depend_on_the_micro_batch(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     double whole, odd;
-    set(run, "eval_iters", "3"); /* 12 windows: not a multiple of 8 */
+    run_set(run, "eval_iters", "3"); /* 12 windows: not a multiple of 8 */
     check_no_err(try_open(run));
     check_no_err(eval_loss(&run->trainer, &run->trainer.val_loader, &whole));
-    set(run, "micro_batch", "1");
+    run_set(run, "micro_batch", "1");
     reopen(run);
     check_no_err(eval_loss(&run->trainer, &run->trainer.val_loader, &odd));
     assert_true(fabs(whole - odd) < 1e-6 * whole);
@@ -319,8 +263,8 @@ static void test_evaluation_does_not_depend_on_the_micro_batch(void **state)
 
 static void test_eval_only_writes_nothing(void **state)
 {
-    Run *run = *state;
-    set(run, "eval_only", "true");
+    TestRun *run = *state;
+    run_set(run, "eval_only", "true");
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     assert_int_equal(run->trainer.progress.step, 0);
@@ -329,7 +273,7 @@ static void test_eval_only_writes_nothing(void **state)
 
 /* ---- the loop ---------------------------------------------------------------------------- */
 
-static int count_in_metrics(Run *run, const char *part)
+static int count_in_metrics(TestRun *run, const char *part)
 {
     char *text;
     size_t n_bytes;
@@ -344,7 +288,7 @@ static int count_in_metrics(Run *run, const char *part)
 
 static void test_a_run_makes_max_iters_updates(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     assert_int_equal(run->trainer.progress.step, 6);
@@ -353,8 +297,8 @@ static void test_a_run_makes_max_iters_updates(void **state)
 
 static void test_evaluations_come_at_0_at_the_interval_and_at_the_end(void **state)
 {
-    Run *run = *state;
-    set(run, "eval_interval", "4");
+    TestRun *run = *state;
+    run_set(run, "eval_interval", "4");
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     assert_int_equal(count_in_metrics(run, "\"val_loss\""), 3);
@@ -364,8 +308,8 @@ static void test_evaluations_come_at_0_at_the_interval_and_at_the_end(void **sta
 
 static void test_checkpoints_come_at_their_interval_and_at_the_end(void **state)
 {
-    Run *run = *state;
-    set(run, "checkpoint_interval", "4");
+    TestRun *run = *state;
+    run_set(run, "checkpoint_interval", "4");
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     assert_false(has_checkpoint(run, 0));
@@ -376,9 +320,9 @@ static void test_checkpoints_come_at_their_interval_and_at_the_end(void **state)
 
 static void test_older_checkpoints_are_pruned(void **state)
 {
-    Run *run = *state;
-    set(run, "checkpoint_interval", "1");
-    set(run, "keep_checkpoints", "2");
+    TestRun *run = *state;
+    run_set(run, "checkpoint_interval", "1");
+    run_set(run, "keep_checkpoints", "2");
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     assert_false(has_checkpoint(run, 4));
@@ -388,10 +332,10 @@ static void test_older_checkpoints_are_pruned(void **state)
 
 static void test_what_does_not_improve_is_not_saved_unless_asked(void **state)
 {
-    Run *run = *state;
-    set(run, "always_save_checkpoint", "false");
-    set(run, "learning_rate", "0");
-    set(run, "min_lr", "0");
+    TestRun *run = *state;
+    run_set(run, "always_save_checkpoint", "false");
+    run_set(run, "learning_rate", "0");
+    run_set(run, "min_lr", "0");
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     assert_false(has_checkpoint(run, 3));
@@ -400,8 +344,8 @@ static void test_what_does_not_improve_is_not_saved_unless_asked(void **state)
 
 static void test_what_improves_is_saved(void **state)
 {
-    Run *run = *state;
-    set(run, "always_save_checkpoint", "false");
+    TestRun *run = *state;
+    run_set(run, "always_save_checkpoint", "false");
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     assert_true(has_checkpoint(run, 3));
@@ -411,7 +355,7 @@ static void test_what_improves_is_saved(void **state)
 /* ---- saving goes wrong ------------------------------------------------------------------- */
 
 /* out_dir becomes a plain file, so that nothing can be saved in it. */
-static void break_out_dir(Run *run)
+static void break_out_dir(TestRun *run)
 {
     char out[FILE_PATH_BYTES];
     memcpy(out, temp_path(&run->temp, "out"), sizeof out);
@@ -421,9 +365,9 @@ static void break_out_dir(Run *run)
 
 static void test_failed_saves_end_the_run_only_when_there_are_three(void **state)
 {
-    Run *run = *state;
-    set(run, "checkpoint_interval", "1");
-    set(run, "max_iters", "30");
+    TestRun *run = *state;
+    run_set(run, "checkpoint_interval", "1");
+    run_set(run, "max_iters", "30");
     check_no_err(try_open(run));
     break_out_dir(run);
     Err err = trainer_run(&run->trainer);
@@ -433,8 +377,8 @@ static void test_failed_saves_end_the_run_only_when_there_are_three(void **state
 
 static void test_one_failed_save_is_forgotten_when_the_next_works(void **state)
 {
-    Run *run = *state;
-    set(run, "checkpoint_interval", "1");
+    TestRun *run = *state;
+    run_set(run, "checkpoint_interval", "1");
     check_no_err(try_open(run));
     run->trainer.n_failed_saves = 2;
     check_no_err(trainer_run(&run->trainer));
@@ -444,8 +388,8 @@ static void test_one_failed_save_is_forgotten_when_the_next_works(void **state)
 
 static void test_the_last_save_must_work(void **state)
 {
-    Run *run = *state;
-    set(run, "checkpoint_interval", "6");
+    TestRun *run = *state;
+    run_set(run, "checkpoint_interval", "6");
     check_no_err(try_open(run));
     break_out_dir(run);
     check_err(trainer_run(&run->trainer), ERR_WRITE, "out");
@@ -455,8 +399,8 @@ static void test_the_last_save_must_work(void **state)
 
 static void test_a_signal_saves_and_asks_to_be_run_again(void **state)
 {
-    Run *run = *state;
-    set(run, "eval_interval", "100");
+    TestRun *run = *state;
+    run_set(run, "eval_interval", "100");
     check_no_err(try_open(run));
     step(run);
     run->stop = SIGUSR1;
@@ -466,7 +410,7 @@ static void test_a_signal_saves_and_asks_to_be_run_again(void **state)
 
 static void test_a_signal_during_an_evaluation_does_not_wait_for_its_end(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     run->stop = SIGTERM;
     check_err(trainer_run(&run->trainer), ERR_REQUEUE, "after 0 updates");
@@ -476,18 +420,18 @@ static void test_a_signal_during_an_evaluation_does_not_wait_for_its_end(void **
 
 static void test_resume_goes_on_where_the_run_stopped(void **state)
 {
-    Run *run = *state;
-    set(run, "dropout", "0.1");
+    TestRun *run = *state;
+    run_set(run, "dropout", "0.1");
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     float *whole = params_of(run);
-    set(run, "out_dir", temp_path(&run->temp, "again"));
+    run_set(run, "out_dir", temp_path(&run->temp, "again"));
     reopen(run);
     step(run);
     run->stop = SIGUSR1;
     check_err(trainer_run(&run->trainer), ERR_REQUEUE, "after 2 updates");
     run->stop = 0;
-    set(run, "init_from", "resume");
+    run_set(run, "init_from", "resume");
     reopen(run);
     assert_int_equal(run->trainer.progress.step, 2);
     check_no_err(trainer_run(&run->trainer));
@@ -497,7 +441,7 @@ static void test_resume_goes_on_where_the_run_stopped(void **state)
     free(resumed);
 }
 
-static ino_t inode_of(Run *run, const char *name)
+static ino_t inode_of(TestRun *run, const char *name)
 {
     struct stat info;
     assert_int_equal(stat(temp_path(&run->temp, name), &info), 0);
@@ -506,11 +450,11 @@ static ino_t inode_of(Run *run, const char *name)
 
 static void test_a_finished_run_is_not_saved_again(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     ino_t before = inode_of(run, "out/step_00000006");
-    set(run, "init_from", "resume");
+    run_set(run, "init_from", "resume");
     reopen(run);
     check_no_err(trainer_run(&run->trainer));
     assert_int_equal(inode_of(run, "out/step_00000006"), before);
@@ -518,23 +462,23 @@ static void test_a_finished_run_is_not_saved_again(void **state)
 
 static void test_resume_without_a_checkpoint_is_refused(void **state)
 {
-    Run *run = *state;
-    set(run, "init_from", "resume");
+    TestRun *run = *state;
+    run_set(run, "init_from", "resume");
     check_err(try_open(run), ERR_MISSING, "no usable checkpoint");
     assert_false(path_exists(temp_path(&run->temp, "out")));
 }
 
 static void test_auto_without_a_checkpoint_starts_from_scratch(void **state)
 {
-    Run *run = *state;
-    set(run, "init_from", "auto");
+    TestRun *run = *state;
+    run_set(run, "init_from", "auto");
     check_no_err(try_open(run));
     assert_int_equal(run->trainer.progress.step, 0);
 }
 
 static void test_scratch_does_not_mix_with_an_older_run(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     trainer_close(&run->trainer);
@@ -544,12 +488,12 @@ static void test_scratch_does_not_mix_with_an_older_run(void **state)
 
 static void test_a_directory_gives_its_weights_and_nothing_else(void **state)
 {
-    Run *run = *state;
+    TestRun *run = *state;
     check_no_err(try_open(run));
     check_no_err(trainer_run(&run->trainer));
     float *trained = params_of(run);
-    set(run, "init_from", temp_path(&run->temp, "out/step_00000006"));
-    set(run, "out_dir", temp_path(&run->temp, "tuned"));
+    run_set(run, "init_from", temp_path(&run->temp, "out/step_00000006"));
+    run_set(run, "out_dir", temp_path(&run->temp, "tuned"));
     reopen(run);
     float *loaded = params_of(run);
     assert_int_equal(run->trainer.progress.step, 0);
@@ -562,13 +506,13 @@ static void test_a_directory_gives_its_weights_and_nothing_else(void **state)
 
 static void test_a_token_outside_the_vocabulary_stops_the_start(void **state)
 {
-    Run *run = *state;
-    set(run, "vocab_size", "16");
+    TestRun *run = *state;
+    run_set(run, "vocab_size", "16");
     check_err(try_open(run), ERR_DATA, "train.bin");
     assert_false(path_exists(temp_path(&run->temp, "out")));
 }
 
-#define RUN_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define RUN_TEST(f) cmocka_unit_test_setup_teardown(f, setup, run_teardown)
 
 int main(void)
 {
