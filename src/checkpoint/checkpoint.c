@@ -167,7 +167,7 @@ static Err write_texts(Save *save)
     TRY(path_join(path, save->temporary, CONFIG_NAME));
     TRY(hf_config_write(path, dims, manifest_add(&save->manifest, CONFIG_NAME)));
     TRY(path_join(path, save->temporary, TRAINER_NAME));
-    TRY(record_write(path, state->cfg, dims, save->progress,
+    TRY(record_write(path, state->cfg, dims, save->progress, &state->cut,
                      manifest_add(&save->manifest, TRAINER_NAME)));
     if (state->meta_path[0]) {
         TRY(path_join(path, save->temporary, META_NAME));

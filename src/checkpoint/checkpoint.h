@@ -45,6 +45,7 @@ typedef struct {
     GPT2 *model;
     AdamW *optim;
     Tensor staging;        /* host bytes, at least 64 KiB; bounds the memory of a save */
+    StepCut cut;           /* of the run that saves; zeros: not known */
     const char *meta_path; /* tokenizer file to copy along, or "" */
     const char *tuning; /* choices of device_tuning_export to keep, on rank 0; NULL or "": none */
 } CheckpointState;
@@ -73,6 +74,10 @@ Err checkpoint_verify(const char *dir);
 /* The model's shape as a directory's config.json (and trainer.json, for bias) tells it. Not
  * collective. */
 Err checkpoint_read_dims(const char *dir, GptDims *dims);
+
+/* How the run that saved a directory cut its steps up; zeros when that is not in it. ERR_MISSING,
+ * ERR_DATA. Not collective. */
+Err checkpoint_read_cut(const char *dir, StepCut *cut);
 
 /* *text = the choices saved in a directory (device_tuning_import), malloc'd; "" when there are
  * none. Not collective. */

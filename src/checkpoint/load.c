@@ -199,6 +199,13 @@ static Err load_mine(const CheckpointState *state, const char *dir, Progress *pr
     return load_optimizer(&path, dir, state->model->layout, state->optim);
 }
 
+Err checkpoint_read_cut(const char *dir, StepCut *cut)
+{
+    char path[FILE_PATH_BYTES];
+    TRY(path_join(path, dir, TRAINER_NAME));
+    return record_read_cut(path, cut);
+}
+
 Err checkpoint_read_tuning(const char *dir, char **text)
 {
     enum { MAX_BYTES = 1 << 24 };

@@ -48,21 +48,44 @@ static json_t *settings_json(const Config *cfg)
     return NULL;
 }
 
-Err record_write(const char *path, const Config *cfg, const GptDims *dims, const Progress *progress,
-                 FileDigest *digest)
+/* NULL when memory is short. */
+static json_t *cut_json(const StepCut *cut)
+{
+    if (cut->world == 0)
+        return json_null();
+    return json_pack("{s:I, s:I, s:I, s:I}", "world", (json_int_t)cut->world, "micro_batch",
+                     (json_int_t)cut->micro_batch, "head_chunk", (json_int_t)cut->head_chunk,
+                     "zero_stage", (json_int_t)cut->zero_stage);
+}
+
+static json_t *progress_json(const Progress *progress, const GptDims *dims)
 {
     bool evaluated = isfinite(progress->best_val_loss); /* JSON has no infinity */
     const LossScale *scale = &progress->loss_scale;
-    json_t *root = json_pack(
-        "{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:o, s:b, s:I, s:o}", "version",
-        FORMAT_VERSION, "program", "gpt_ddp " GPT_VERSION, "step", (json_int_t)progress->step,
-        "n_sequences", (json_int_t)progress->n_sequences, "tokens",
-        (json_int_t)(progress->n_sequences * dims->block_size), "n_bad_steps",
-        (json_int_t)progress->n_bad_steps, "n_updates", (json_int_t)progress->n_updates,
-        "loss_scale", scale->scale > 0 ? json_real(scale->scale) : json_null(),
-        "loss_scale_good_steps", (json_int_t)scale->n_good, "best_val_loss",
-        evaluated ? json_real(progress->best_val_loss) : json_null(), "bias", (int)dims->bias,
-        "vocab_size", (json_int_t)dims->vocab_size, "config", settings_json(cfg));
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:o}", "step", (json_int_t)progress->step,
+                     "n_sequences", (json_int_t)progress->n_sequences, "tokens",
+                     (json_int_t)(progress->n_sequences * dims->block_size), "n_bad_steps",
+                     (json_int_t)progress->n_bad_steps, "n_updates",
+                     (json_int_t)progress->n_updates, "loss_scale",
+                     scale->scale > 0 ? json_real(scale->scale) : json_null(),
+                     "loss_scale_good_steps", (json_int_t)scale->n_good, "best_val_loss",
+                     evaluated ? json_real(progress->best_val_loss) : json_null());
+}
+
+Err record_write(const char *path, const Config *cfg, const GptDims *dims, const Progress *progress,
+                 const StepCut *cut, FileDigest *digest)
+{
+    json_t *root =
+        json_pack("{s:i, s:s}", "version", FORMAT_VERSION, "program", "gpt_ddp " GPT_VERSION);
+    json_t *run =
+        json_pack("{s:b, s:I, s:o, s:o}", "bias", (int)dims->bias, "vocab_size",
+                  (json_int_t)dims->vocab_size, "cut", cut_json(cut), "config", settings_json(cfg));
+    int failed = json_object_update_new(root, progress_json(progress, dims));
+    failed |= json_object_update_new(root, run);
+    if (failed) {
+        json_decref(root);
+        root = NULL;
+    }
     return doc_write(path, root, 17, digest);
 }
 
@@ -108,6 +131,29 @@ Err record_read(const char *path, Progress *progress)
     Doc doc;
     TRY(open_record(&doc, path));
     Err err = read_progress(&doc, progress);
+    doc_close(&doc);
+    return err;
+}
+
+static Err read_cut(const Doc *doc, StepCut *cut)
+{
+    *cut = (StepCut){0};
+    if (!doc_has(doc, "cut"))
+        return OK;
+    const Doc inner = {doc->path, json_object_get(doc->root, "cut")};
+    if (!json_is_object(inner.root))
+        FAIL(ERR_DATA, "%s: \"cut\" is not an object", doc->path);
+    TRY(doc_i64(&inner, "world", 1, INT32_MAX, &cut->world));
+    TRY(doc_i64(&inner, "micro_batch", 1, MAX_COUNT, &cut->micro_batch));
+    TRY(doc_i64(&inner, "head_chunk", 1, MAX_COUNT, &cut->head_chunk));
+    return doc_i64(&inner, "zero_stage", 0, 2, &cut->zero_stage);
+}
+
+Err record_read_cut(const char *path, StepCut *cut)
+{
+    Doc doc;
+    TRY(open_record(&doc, path));
+    Err err = read_cut(&doc, cut);
     doc_close(&doc);
     return err;
 }

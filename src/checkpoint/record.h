@@ -10,10 +10,13 @@ extern "C" {
 
 /* Create trainer.json at `path`. ERR_WRITE. */
 Err record_write(const char *path, const Config *cfg, const GptDims *dims, const Progress *progress,
-                 FileDigest *digest);
+                 const StepCut *cut, FileDigest *digest);
 
 /* Every double comes back bit for bit. ERR_MISSING, ERR_DATA. */
 Err record_read(const char *path, Progress *progress);
+
+/* Zeros when nothing is said of it. */
+Err record_read_cut(const char *path, StepCut *cut);
 
 /* Does the model have biases? */
 Err record_read_bias(const char *path, bool *bias);

@@ -356,6 +356,16 @@ ConfigInit config_init_kind(const Config *cfg)
     return i < 0 ? INIT_DIRECTORY : (ConfigInit)i;
 }
 
+void config_keep_cut(Config *cfg, const StepCut *cut)
+{
+    int64_t *setting[] = {&cfg->batch.micro_batch, &cfg->memory.head_chunk,
+                          &cfg->system.zero_stage};
+    const int64_t value[] = {cut->micro_batch, cut->head_chunk, cut->zero_stage};
+    for (size_t i = 0; i < sizeof value / sizeof *value; i++)
+        if (*setting[i] == CONFIG_AUTO)
+            *setting[i] = value[i];
+}
+
 int64_t config_step_sequences(const Config *cfg)
 {
     return cfg->batch.gradient_accumulation_steps * cfg->batch.batch_size;

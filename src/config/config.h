@@ -130,6 +130,14 @@ typedef struct {
     char notice[CONFIG_TEXT_BYTES]; /* nanoGPT keys without meaning here, in a line; or "" */
 } Config;
 
+/* How a run cut its steps up: what of the choices left to the plan the order of sums depends on,
+ * and with it the last bits of a run. */
+typedef struct {
+    int64_t world; /* ranks; 0: not known, nor is the rest */
+    int64_t micro_batch, head_chunk;
+    int64_t zero_stage;
+} StepCut;
+
 void config_defaults(Config *cfg);
 
 /* Defaults, then the file (path may be NULL), then the overrides in order, then the checks between
@@ -158,6 +166,9 @@ void config_visit(const Config *cfg, void (*visit)(void *arg, const char *key, c
                   void *arg);
 
 ConfigInit config_init_kind(const Config *cfg);
+
+/* Of the settings in a StepCut, those that are `auto` become what they are there. */
+void config_keep_cut(Config *cfg, const StepCut *cut);
 
 /* Sequences in one step, over all ranks: gradient_accumulation_steps * batch_size. */
 int64_t config_step_sequences(const Config *cfg);

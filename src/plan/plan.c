@@ -98,6 +98,14 @@ AdamwForm plan_adamw_form(const Plan *plan)
     return (AdamwForm){.master = plan->master, .offload = plan->offload};
 }
 
+StepCut plan_cut(const Plan *plan)
+{
+    return (StepCut){.world = plan->target.world,
+                     .micro_batch = plan->shape.micro_batch,
+                     .head_chunk = plan->shape.head_chunk,
+                     .zero_stage = plan->zero_stage};
+}
+
 /* ---- measuring --------------------------------------------------------------------------- */
 
 static Tensor arena_tokens(Arena *arena, const Plan *plan, const char *name, int64_t n_batches)

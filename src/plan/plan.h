@@ -88,6 +88,9 @@ Err plan_build(Plan *plan, const Config *cfg, const PlanTarget *target);
  * change that would fit. */
 Err plan_check(const Plan *plan);
 
+/* The choices that the order of sums depends on. */
+StepCut plan_cut(const Plan *plan);
+
 /* What AdamW is opened with. */
 AdamwForm plan_adamw_form(const Plan *plan);
 

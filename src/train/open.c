@@ -107,13 +107,41 @@ static Err name_other_users(Trainer *t, Err refused)
     return err;
 }
 
-static Err make_plan(Trainer *t, PlanTarget target)
+/* The plan of the run that left a checkpoint, if this one has as many ranks and it fits: then sums
+ * are taken in the same order, and the run goes on as if it had never stopped. */
+static Err plan_as_before(Trainer *t, const PlanTarget *target, const char *checkpoint, bool *made)
 {
+    StepCut before = {0};
+    *made = false;
+    if (checkpoint[0])
+        TRY(checkpoint_read_cut(checkpoint, &before));
+    if (before.world != target->world)
+        return OK;
+    Config cfg = *t->cfg;
+    config_keep_cut(&cfg, &before);
+    Err err = plan_build(t->plan, &cfg, target);
+    err = err_first(err, err ? OK : plan_check(t->plan));
+    if (err)
+        log_say(&t->log,
+                "notice: the checkpoint's micro_batch of %" PRId64
+                " cannot be kept, results may differ in the last bits: %s",
+                before.micro_batch, err_message(err));
+    *made = !err;
+    err_free(err);
+    return OK;
+}
+
+static Err make_plan(Trainer *t, PlanTarget target, const char *checkpoint)
+{
+    bool made;
     if (t->cfg->system.dtype != CONFIG_DTYPE_AUTO)
         TRY(plan_dtype(t->cfg, t->dev->kind, &target.dtype));
     t->plan = malloc(sizeof *t->plan);
     if (!t->plan)
         FAIL(ERR_SYSTEM, "out of memory for the plan");
+    TRY(plan_as_before(t, &target, checkpoint, &made));
+    if (made)
+        return OK;
     TRY(plan_build(t->plan, t->cfg, &target));
     return name_other_users(t, plan_check(t->plan));
 }
@@ -381,15 +409,15 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
     DeviceInfo info;
     char checkpoint[FILE_PATH_BYTES];
     TRY(comm_agree(comm, open_data(t, &vocab_size)));
+    trainer_enter(t, PHASE_LOAD, "find the newest checkpoint", 0);
+    TRY(find_checkpoint(t, checkpoint));
     trainer_enter(t, PHASE_START, "plan and allocate memory", 0);
     TRY(comm_agree(comm, device_info(dev, &info)));
     TRY(make_target(t, &info, vocab_size, &target));
-    TRY(comm_agree(comm, make_plan(t, target)));
+    TRY(comm_agree(comm, make_plan(t, target, checkpoint)));
     TRY(comm_agree(comm, build_model(t)));
     TRY(ballast_take(t));
     TRY(say_start(t, &info));
-    trainer_enter(t, PHASE_LOAD, "find the newest checkpoint", 0);
-    TRY(find_checkpoint(t, checkpoint));
     trainer_enter(t, PHASE_START, "choose algorithms", 0);
     TRY(tune_device(t, checkpoint));
     trainer_enter(t, PHASE_LOAD, "set the parameters", 0);

@@ -100,6 +100,7 @@ static Err save(Trainer *t)
                              .model = &t->model,
                              .optim = &t->optim,
                              .staging = t->mem.staging,
+                             .cut = plan_cut(t->plan),
                              .meta_path = t->data.meta_path,
                              .tuning = t->tuning};
     log_say(&t->log, "saving checkpoint to %s/step_%08" PRId64, t->cfg->run.out_dir,

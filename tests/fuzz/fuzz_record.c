@@ -9,6 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
     Progress p;
     bool bias;
+    StepCut cut;
     const char *path = fuzz_file("trainer.json", data, n_bytes);
     Err err = record_read(path, &p);
     if (!err) {
@@ -18,5 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
     }
     err_free(err);
     err_free(record_read_bias(path, &bias));
+    err = record_read_cut(path, &cut);
+    ASSERT(err || cut.world == 0 || (cut.micro_batch > 0 && cut.head_chunk > 0), "an empty cut");
+    err_free(err);
     return 0;
 }
