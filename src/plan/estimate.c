@@ -69,13 +69,18 @@ static double accumulated_bytes(const Plan *plan)
     return (double)plan->n_micro_steps * 2 * 4 * elements;
 }
 
-/* Bytes a rank sends: 4 or 2 per gradient, 4 or 2 per parameter, each (w - 1) / w times. */
+/* Bytes a rank sends: 4 or 2 per gradient, 4 or 2 per parameter, each (w - 1) / w times; without
+ * shares of AdamW's state sums go to all instead of parameters. */
 static double reduce_seconds(const Plan *plan, const GpuSpec *gpu, double micro_step)
 {
     double world = plan->target.world, elements = (double)plan->n_elements;
     double share = (world - 1) / world / gpu->link_rate;
     double gradients = (plan->needs_wire ? 2 : 4) * elements * share;
     double parameters = (double)dtype_bytes(plan->shape.dtype) * elements * share;
+    if (plan->zero_stage == 0) {
+        gradients *= 2;
+        parameters = 0;
+    }
     double n_reductions = plan->zero_stage == 2 ? (double)plan->n_micro_steps : 1;
     double hidden = micro_step * 2 / 3;
     return n_reductions * (gradients > hidden ? gradients - hidden : 0) + parameters;

@@ -52,7 +52,8 @@ typedef struct {
     size_t total_bytes;           /* one allocation: the arena's peak */
     size_t host_bytes;            /* another, of host memory, beside a GPU; 0 on the CPU */
     Arena regions;                /* the measured arena: names, shapes, bytes */
-    char fix[320]; /* when total_bytes is past the limit: the smallest changes that would fit */
+    char fix[320]; /* when total_bytes is past the limit: the smallest changes that would fit, or
+                    * "a smaller model" */
 } Plan;
 
 /* Where the memory of a run ends up. plan_carve fills it; members are laid out in this order. */

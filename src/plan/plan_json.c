@@ -1,11 +1,10 @@
 /* The plan for programs. Bytes are bytes, times seconds; a limit that is not known is null.
  *
  *     device dtype world parameters step_tokens
- *     micro_batch n_micro_steps head_chunk recompute {level: blocks} offload zero_stage
- *     regions [{group name dtype shape [] offset bytes}]
- *     total_bytes limit_bytes host_bytes host_limit_bytes reserve_bytes optimizer_bytes
- *     fits fix
- *     estimate {gpu, step_s, tokens_per_s, extra_flop, and the parts of step_s}, or null */
+ *     micro_batch n_micro_steps head_chunk recompute {level: blocks} offload zero_stage master
+ * n_owners regions [{group name dtype shape [] offset bytes}] total_bytes limit_bytes host_bytes
+ * host_limit_bytes reserve_bytes optimizer_bytes fits fix estimate {gpu, step_s, tokens_per_s,
+ * extra_flop, and the parts of step_s}, or null */
 #include <jansson.h>
 
 #include "plan/draft.h"
@@ -56,17 +55,25 @@ static json_t *estimate_json(const Plan *plan)
                      e.offload, "reduce_s", e.reduce);
 }
 
+static const char *master_name(AdamwMaster master)
+{
+    static const char *const NAMES[] = {
+        [MASTER_NONE] = "none", [MASTER_F32] = "float32", [MASTER_REMAINDER16] = "remainder16"};
+    return NAMES[master];
+}
+
 static json_t *choices_json(const Plan *plan)
 {
     const GptShape *shape = &plan->shape;
     return json_pack(
-        "{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:i}", "device",
+        "{s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:i, s:s, s:i}", "device",
         device_kind_name(plan->target.device), "dtype", dtype_name(plan->target.dtype), "world",
         plan->target.world, "parameters", (json_int_t)gpt_param_count(&plan->dims, true),
         "step_tokens", (json_int_t)(plan->step_sequences * shape->n_tokens), "micro_batch",
         (json_int_t)shape->micro_batch, "n_micro_steps", (json_int_t)plan->n_micro_steps,
         "head_chunk", (json_int_t)shape->head_chunk, "recompute", recompute_json(&shape->recompute),
-        "offload", plan->offload, "zero_stage", plan->zero_stage);
+        "offload", plan->offload, "zero_stage", plan->zero_stage, "master",
+        master_name(plan->master), "n_owners", plan->n_owners);
 }
 
 static json_t *bytes_json(const Plan *plan)

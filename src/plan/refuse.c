@@ -122,7 +122,7 @@ static void add_fix(Attempt *a, const char *change)
 
 static void add_number(Attempt *a, const char *before, int64_t value, const char *after)
 {
-    char change[64];
+    char change[80];
     snprintf(change, sizeof change, "%s%" PRId64 "%s", before, value, after);
     add_fix(a, change);
 }
@@ -158,7 +158,7 @@ static void try_more_ranks(Attempt *a)
     leave_all_to_plan(a);
     for (target->world = world + 1; target->world <= MOST_RANKS; target->world++)
         if (sequences % target->world == 0 && attempt_fits(a)) {
-            add_number(a, "", target->world, " ranks");
+            add_number(a, "", target->world, " ranks of as much memory");
             break;
         }
     target->world = world;
@@ -188,6 +188,8 @@ Err plan_find_fix(Plan *plan, const Config *cfg)
         try_more_ranks(&a);
         try_shorter_blocks(&a);
     }
+    if (!plan->fix[0])
+        snprintf(plan->fix, sizeof plan->fix, "a smaller model");
     free(other);
     return OK;
 }
@@ -220,7 +222,7 @@ static void describe_largest(const Plan *plan, char *out, size_t out_bytes)
 }
 
 /* Pinned memory cannot be swapped: what a host lacks is refused here, not late. */
-static Err refuse_host(const Plan *plan, const char *fix)
+static Err refuse_host(const Plan *plan)
 {
     const PlanTarget *target = &plan->target;
     int32_t n_ranks = target->host_ranks > 0 ? target->host_ranks : 1;
@@ -229,7 +231,7 @@ static Err refuse_host(const Plan *plan, const char *fix)
          "would fit: %s",
          human_bytes(plan->host_bytes).text, human_bytes(plan->host_bytes * (size_t)n_ranks).text,
          n_ranks, n_ranks == 1 ? "" : "s",
-         human_bytes(target->host_limit_bytes * (size_t)n_ranks).text, fix);
+         human_bytes(target->host_limit_bytes * (size_t)n_ranks).text, plan->fix);
 }
 
 Err plan_check(const Plan *plan)
@@ -238,11 +240,12 @@ Err plan_check(const Plan *plan)
     char largest[256];
     if (plan_fits(plan))
         return OK;
-    const char *fix = plan->fix[0] ? plan->fix : "a smaller model";
     if (target->limit_bytes == 0 || plan->total_bytes <= target->limit_bytes)
-        return refuse_host(plan, fix);
+        return refuse_host(plan);
     describe_largest(plan, largest, sizeof largest);
     FAIL(ERR_USAGE,
-         "the run needs at least %s per rank, the limit is %s; largest: %s; would fit: %s",
-         human_bytes(plan->total_bytes).text, human_bytes(target->limit_bytes).text, largest, fix);
+         "the run needs at least %s per rank, the limit is %s: %s too little; largest: %s; would "
+         "fit: %s",
+         human_bytes(plan->total_bytes).text, human_bytes(target->limit_bytes).text,
+         human_bytes(plan->total_bytes - target->limit_bytes).text, largest, plan->fix);
 }

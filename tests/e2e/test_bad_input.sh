@@ -161,7 +161,7 @@ refuse 65 'shard/train.bin: .*10000' --dataset=shard
 
 # ---- the run ----
 refuse 64 'micro_batch = 5 does not divide the .* sequences of a rank.s step: use .* or auto' --micro_batch=5
-refuse 64 'the run needs .* per rank, the limit is 1.0 MiB; largest: .*; ' --memory_limit=1M
+refuse 64 'the run needs .* per rank, the limit is 1.0 MiB: .* too little; largest: .*; ' --memory_limit=1M
 refuse 66 'init_from = resume: no usable checkpoint in nothing_here; init_from = auto' --init_from=resume \
     --out_dir=nothing_here
 refuse 74 'text/train.bin' --out_dir=data/text/train.bin/out

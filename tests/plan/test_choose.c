@@ -284,7 +284,7 @@ static void the_350m_fits_at_micro_batch_8(void **state)
 
 /* ---- refusals ---------------------------------------------------------------------------- */
 
-/* One setting of a refusal, "key = value" or "N ranks", applied. */
+/* One setting of a refusal, "key = value" or "N ranks of as much memory", applied. */
 static void apply_setting(const char *setting, Config *cfg, PlanTarget *target)
 {
     long long number;
@@ -334,6 +334,8 @@ static int32_t check_changes(Plan *plan, const Config *cfg, const PlanTarget *ta
     char fix[sizeof plan->fix];
     int32_t n_changes = 0;
     snprintf(fix, sizeof fix, "%s", plan->fix);
+    if (strcmp(fix, "a smaller model") == 0)
+        return 0;
     for (const char *change = fix; *change; n_changes++) {
         Config changed = *cfg;
         PlanTarget changed_target = *target;
