@@ -276,7 +276,7 @@ static Err resume_from(Trainer *t, const char *dir)
                              .staging = t->mem.staging,
                              .meta_path = ""};
     TRY(checkpoint_load(&state, dir, &t->progress));
-    t->saved_step = t->progress.step;
+    t->saves.saved_step = t->progress.step;
     log_say(&t->log, "resuming from %s", dir);
     notice_changed_batch(t);
     return OK;
@@ -402,7 +402,7 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
                    .dev = dev,
                    .stop_signal = stop_signal,
                    .tuning_cache = tuning_cache,
-                   .saved_step = -1};
+                   .saves = {.saved_step = -1}};
     log_init(&t->log, comm->rank == 0);
     int64_t vocab_size = 0;
     PlanTarget target;

@@ -7,7 +7,6 @@
 #include "base/check.h"
 #include "train/eval.h"
 
-enum { MAX_FAILED_SAVES = 3 };
 enum {
     START_LIMITS = 2
 }; /* what NCCL has one init_timeout for, and its own message, comes first */
@@ -18,7 +17,7 @@ static int64_t tokens_seen(const Trainer *t)
     return t->progress.n_sequences * t->plan->shape.n_tokens;
 }
 
-static bool is_last(const Trainer *t)
+bool trainer_is_last(const Trainer *t)
 {
     return t->progress.step >= t->cfg->optim.max_iters;
 }
@@ -59,7 +58,8 @@ void trainer_enter(Trainer *t, Phase phase, const char *operation, int64_t n_byt
 
 static bool evaluation_due(const Trainer *t)
 {
-    return is_last(t) || t->cfg->run.eval_only || t->progress.step % t->cfg->run.eval_interval == 0;
+    return trainer_is_last(t) || t->cfg->run.eval_only ||
+           t->progress.step % t->cfg->run.eval_interval == 0;
 }
 
 /* *improved: the validation loss is the best so far. */
@@ -77,81 +77,6 @@ static Err evaluate(Trainer *t, bool *improved)
     if (*improved)
         t->progress.best_val_loss = val_loss;
     return OK;
-}
-
-/* ---- checkpoints ------------------------------------------------------------------------- */
-
-/* nanoGPT's rule, on its own interval: always, or only what evaluated better than all before. */
-static bool save_due(const Trainer *t, bool improved)
-{
-    int64_t interval = t->cfg->run.checkpoint_interval;
-    if (interval == CONFIG_AUTO)
-        interval = t->cfg->run.eval_interval;
-    bool at_interval = t->progress.step > 0 && (is_last(t) || t->progress.step % interval == 0);
-    bool wanted = t->cfg->run.always_save_checkpoint || improved;
-    return at_interval && wanted && t->saved_step != t->progress.step;
-}
-
-static Err save(Trainer *t)
-{
-    CheckpointState state = {.comm = t->comm,
-                             .dev = t->dev,
-                             .cfg = t->cfg,
-                             .model = &t->model,
-                             .optim = &t->optim,
-                             .staging = t->mem.staging,
-                             .cut = plan_cut(t->plan),
-                             .meta_path = t->data.meta_path,
-                             .tuning = t->tuning};
-    log_say(&t->log, "saving checkpoint to %s/step_%08" PRId64, t->cfg->run.out_dir,
-            t->progress.step);
-    trainer_enter(t, PHASE_SAVE, "wait for the parameters", 0);
-    Err err = reducer_await(&t->reducer);
-    TRY(comm_agree(t->comm, err_first(err, comm_sync(t->comm, t->dev))));
-    TRY(checkpoint_save(&state, &t->progress));
-    t->saved_step = t->progress.step;
-    return OK;
-}
-
-/* Too many checkpoints are no reason to end a run. */
-static void prune(Trainer *t)
-{
-    trainer_enter(t, PHASE_SAVE, "remove older checkpoints", 0);
-    Err err = checkpoint_prune(t->comm, t->cfg->run.out_dir, t->cfg->run.keep_checkpoints);
-    if (err)
-        log_say(&t->log, "warning: older checkpoints are kept: %s", err_message(err));
-    err_free(err);
-}
-
-/* A failed save keeps training, for the next may work (a full disk is cleared); not for ever, and
- * not when there is no next. */
-static Err save_or_warn(Trainer *t)
-{
-    Err err = save(t);
-    t->n_failed_saves = err ? t->n_failed_saves + 1 : 0;
-    if (!err)
-        prune(t);
-    bool survivable = err_code(err) == ERR_WRITE && t->n_failed_saves < MAX_FAILED_SAVES;
-    if (!err || !survivable || is_last(t))
-        return err;
-    log_say(&t->log,
-            "warning: %s; training goes on (failed save %" PRId64 ", %d in a row end the run)",
-            err_message(err), t->n_failed_saves, MAX_FAILED_SAVES);
-    err_free(err);
-    return OK;
-}
-
-/* After a signal: ERR_REQUEUE, everything saved. */
-static Err save_and_stop(Trainer *t)
-{
-    if (t->cfg->run.eval_only)
-        FAIL(ERR_REQUEUE, "the evaluation was stopped by a signal");
-    if (t->saved_step != t->progress.step)
-        TRY(save(t));
-    FAIL(ERR_REQUEUE,
-         "stopped by a signal after %" PRId64
-         " updates; saved in %s: run again with init_from=resume",
-         t->progress.step, t->cfg->run.out_dir);
 }
 
 /* ---- the run ----------------------------------------------------------------------------- */
@@ -194,16 +119,16 @@ static Err run(Trainer *t)
         if (evaluation_due(t))
             TRY(evaluate(t, &improved));
         if (t->stop)
-            return save_and_stop(t);
+            return saves_stop(t);
         if (t->cfg->run.eval_only)
             return OK;
-        if (save_due(t, improved))
-            TRY(save_or_warn(t));
-        if (is_last(t))
+        if (saves_due(t, improved))
+            TRY(saves_save(t));
+        if (trainer_is_last(t))
             return OK;
         TRY(step_and_log(t));
         if (t->stop)
-            return save_and_stop(t);
+            return saves_stop(t);
     }
 }
 

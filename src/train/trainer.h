@@ -10,8 +10,8 @@
  * Each phase has a limit, after which a watchdog ends the run (watchdog.h).
  *
  * open.c: everything before step 0, tune.c: of that the choice of algorithms. step.c: one update.
- * eval.c: evaluation. trainer.c: the loop around them. No rank leaves alone: a fault of one is
- * agreed upon where its phase ends, and all return the same error. */
+ * eval.c: evaluation. saves.c: checkpoints. trainer.c: the loop around them. No rank leaves alone:
+ * a fault of one is agreed upon where its phase ends, and all return the same error. */
 #ifndef GPT_TRAIN_TRAINER_H
 #define GPT_TRAIN_TRAINER_H
 
@@ -24,13 +24,14 @@
 #include "optim/reducer.h"
 #include "plan/plan.h"
 #include "train/log.h"
+#include "train/saves.h"
 #include "train/watchdog.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef struct {
+typedef struct Trainer {
     const Config *cfg; /* borrowed */
     Comm *comm;        /* borrowed */
     Device *dev;       /* borrowed */
@@ -53,8 +54,7 @@ typedef struct {
     Progress progress;
     StepTimes step_times; /* for the limit of a step */
     Log log;
-    int64_t saved_step;     /* of the newest checkpoint of this run, read or written; -1: none */
-    int64_t n_failed_saves; /* in a row */
+    Saves saves;
     bool stop;              /* all ranks know of a signal: save and leave */
     const int *stop_signal; /* not 0: this rank got one; written by launch/; NULL: none */
 } Trainer;
@@ -76,6 +76,8 @@ Err trainer_run(Trainer *t);
  * phase of the start has room for reading n_bytes, at 10 MB/s. Not collective. */
 void trainer_enter(Trainer *t, Phase phase, const char *operation, int64_t n_bytes);
 
+/* Are all updates made? */
+bool trainer_is_last(const Trainer *t);
 /* Did this rank get a signal? t->stop is what all ranks agreed on. Not collective. */
 bool trainer_has_signal(const Trainer *t);
 

@@ -380,9 +380,9 @@ static void test_one_failed_save_is_forgotten_when_the_next_works(void **state)
     TestRun *run = *state;
     run_set(run, "checkpoint_interval", "1");
     check_no_err(try_open(run));
-    run->trainer.n_failed_saves = 2;
+    run->trainer.saves.n_failed = 2;
     check_no_err(trainer_run(&run->trainer));
-    assert_int_equal(run->trainer.n_failed_saves, 0);
+    assert_int_equal(run->trainer.saves.n_failed, 0);
     assert_true(has_checkpoint(run, 6));
 }
 
