@@ -32,7 +32,8 @@ typedef struct {
     int64_t tokens; /* consumed so far, this step included */
     double loss, lr, grad_norm, step_ms;
     int64_t step_tokens;
-    bool skipped; /* not finite: no update was made */
+    bool skipped;  /* no update was made */
+    char why[512]; /* what was wrong with the numbers; "": nothing, or float16's loss scale */
 } StepRecord;
 
 /* The console of rank 0; nothing on the others. */

@@ -100,9 +100,8 @@ static Err step_and_log(Trainer *t)
     if (t->progress.n_bad_steps <= n_bad)
         return OK;
     log_say(&t->log,
-            "iter %" PRId64 ": loss or gradient is not finite: no update (%" PRId64
-            " in a row, %" PRId64 " end the run)",
-            record.iter, t->progress.n_bad_steps, t->cfg->fault.max_bad_steps);
+            "iter %" PRId64 ": %s: no update (%" PRId64 " in a row, %" PRId64 " end the run)",
+            record.iter, record.why, t->progress.n_bad_steps, t->cfg->fault.max_bad_steps);
     if (t->progress.n_bad_steps >= t->cfg->fault.max_bad_steps)
         FAIL(ERR_DIVERGED,
              "loss or gradient was not finite in %" PRId64
