@@ -1,0 +1,224 @@
+#!/usr/bin/env bash
+# The batch scripts in a Slurm of two nodes (cluster.sh), on CPU ranks: whatever ends a job, the run goes on by itself, or
+# stays ended where it should, and its last weights are those of a run never disturbed.
+#
+#     test_slurm.sh                    three scenarios (ctest)
+#     test_slurm.sh --all              every scenario with srun and with mpirun, and a table of seconds
+#     test_slurm.sh SCENARIO...        those: test_slurm.sh lost_node_srun guard_mpirun
+if [ -z "${CLUSTER_DIR:-}" ]; then
+    exec "$(dirname "$0")/cluster.sh" "$(realpath "$0")" "$@"
+fi
+here=$(realpath "$(dirname "$0")")
+source "$here/../e2e/lib.sh"
+
+ln -s "$bin/gpt_ddp" gpt_ddp
+cp -r "$GPT_SOURCE/slurm" .
+mkdir launch
+cp "$GPT_SOURCE/launch/start_guard.sh" launch
+prepare_data
+# Both nodes are this machine.
+export OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_oob_tcp_if_include=lo
+export GPT_TRACE=1
+steps=150
+run=("${tiny[@]}" --device=cpu --max_iters=$steps --lr_decay_iters=$steps --checkpoint_interval=25)
+ranks=(--ntasks-per-node=2 --gpus-per-node=2 --cpus-per-task=1)
+
+# ---- jobs ----------------------------------------------------------------------------------------------------------
+
+# submit OUT SBATCH_OPTIONS... -- SETTINGS...: $job runs into OUT, with OUT.log as its log.
+submit() {
+    local out=$1 options=()
+    shift
+    while [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    job=$(sbatch --parsable --output="$out.log" "${ranks[@]}" --time=20 ${options[@]+"${options[@]}"} \
+        slurm/multi_node.sbatch "${run[@]}" --out_dir="$out" "$@") || fail "$out: sbatch"
+}
+
+job_field() { scontrol show job "$1" 2>/dev/null | grep -o "\b$2=[^ ]*" | head -1 | cut -d= -f2; }
+
+# wait_until SECONDS WHAT COMMAND...
+wait_until() {
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@"; do
+        if [ $SECONDS -ge $deadline ]; then
+            fail "waited in vain until $what"
+            return 1
+        fi
+        sleep 0.2
+    done
+}
+
+has_lines() { [ -f "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]; }
+has_ended() {
+    case $(job_field "$1" JobState) in
+    COMPLETED | FAILED | CANCELLED | TIMEOUT | NODE_FAIL) return 0 ;;
+    esac
+    return 1
+}
+
+# Until the run has made $2 updates.
+under_way() { wait_until 120 "$1 has made $2 updates" has_lines "$1/metrics.jsonl" "$2"; }
+
+# ends_as OUT STATE EXIT_CODE RESTARTS (- : any)
+ends_as() {
+    local out=$1 state restarts
+    wait_until 300 "$out has ended" has_ended "$job"
+    state=$(job_field "$job" JobState) restarts=$(job_field "$job" Restarts)
+    [ "$state" = "$2" ] || fail "$out: the job is $state, not $2"
+    [ "$3" = - ] || [ "$(job_field "$job" ExitCode)" = "$3:0" ] ||
+        fail "$out: exit code $(job_field "$job" ExitCode), not $3:0"
+    [ "$4" = - ] || [ "$restarts" = "$4" ] || fail "$out: $restarts restarts, not $4"
+}
+
+# The weights of $1 at the end are those of the undisturbed run.
+as_undisturbed() { same_bits "$1" whole $steps; }
+
+# Process ids of ranks on a node.
+ranks_on() { "$here/cluster.sh" --on-node "$1" gpt_ddp; }
+
+# ---- scenarios: each gets the name of its folder; LAUNCHER is set ----------------------------------------------------
+
+finish() {
+    submit "$1" --
+    ends_as "$1" COMPLETED 0 0
+    as_undisturbed "$1"
+}
+
+# The batch script gets USR1, as it does from --signal before the time is up.
+signal() {
+    submit "$1" --
+    under_way "$1" 20
+    scancel --batch --signal=USR1 "$job"
+    ends_as "$1" COMPLETED 0 1
+    grep -q "stopped by a signal after" "$1.log" || fail "$1: not said"
+    as_undisturbed "$1"
+}
+
+# Cancelled: it ends for good; what was saved goes on by hand.
+scancel_job() {
+    submit "$1" --
+    under_way "$1" 30
+    scancel "$job"
+    ends_as "$1" CANCELLED - 0
+    submit "$1" -- --init_from=auto
+    ends_as "$1" COMPLETED 0 0
+    as_undisturbed "$1"
+}
+
+killed_task() {
+    submit "$1" --
+    under_way "$1" 30
+    kill -KILL "$(ranks_on n1 | head -1)"
+    ends_as "$1" COMPLETED 0 1
+    as_undisturbed "$1"
+}
+
+# Power failure of the node without the batch script (n1), or with it (n0).
+lose() {
+    submit "$1" --
+    under_way "$1" 30
+    "$here/cluster.sh" --kill-node "$2"
+    wait_until 180 "$1 is put back into the queue" requeued
+    "$here/cluster.sh" --start-node "$2"
+    ends_as "$1" COMPLETED 0 -
+    as_undisturbed "$1"
+}
+requeued() { [ "$(job_field "$job" Restarts)" -ge 1 ]; }
+lost_node() { lose "$1" n1; }
+lost_batch_node() { lose "$1" n0; }
+
+# A minute is too short for the run, which saves before it is over.
+time_limit() {
+    submit "$1" --time=1 --signal=B:USR1@1 -- --max_iters=$long_steps --checkpoint_interval=1000000
+    wait_until 600 "$1 is stopped by the time limit" grep -q "exit code 85" "$1.log"
+    grep -q "the batch system ends this job" "$1.log" || fail "$1: not said"
+    scontrol update jobid="$job" timelimit=20
+    ends_as "$1" COMPLETED 0 1
+    same_bits "$1" whole_long $long_steps
+}
+
+# The program does not know of the limit: Slurm ends the ranks with TERM, and they save.
+hard_limit() {
+    submit "$1" --time=1 --signal=B:CONT@1 --export=ALL,SLURM_JOB_END_TIME=0 -- --max_iters=$long_steps \
+        --checkpoint_interval=1000000
+    wait_until 600 "$1 is stopped by the time limit" grep -q "DUE TO TIME LIMIT" "$1.log"
+    scontrol update jobid="$job" timelimit=20
+    ends_as "$1" COMPLETED 0 1
+    same_bits "$1" whole_long $long_steps
+}
+
+# Stopped on four ranks of two nodes, it goes on on two of one.
+other_nodes() {
+    submit "$1" --
+    under_way "$1" 30
+    scancel --batch --signal=USR1 "$job"
+    wait_until 60 "$1 is put back into the queue" requeued
+    scontrol update jobid="$job" numnodes=1 2>/dev/null || scancel "$job"
+    wait_until 60 "$1 has ended" has_ended "$job"
+    submit "$1" --nodes=1 -- --init_from=resume
+    ends_as "$1" COMPLETED 0 0
+    grep -q "^2 ranks on 1 host" "$1.log" || fail "$1: not 2 ranks on one host"
+    "$tools/tool_compare_weights" {"$1",whole}/"step_$(printf %08d $steps)"/model.safetensors 1e-4 >diff ||
+        fail "$1: $(cat diff)"
+}
+
+# Each start is over before an update: the second start since the checkpoint (of update 0) is refused.
+guard() {
+    MAX_STARTS=1 submit "$1" -- --stop_after=1ms
+    ends_as "$1" FAILED 71 2
+    grep -q "started 1 times and has saved nothing since update 0" "$1.log" || fail "$1: not said"
+}
+
+# Three jobs; the first is stopped, the second finishes, the third is not needed.
+chain() {
+    local name
+    slurm/chain.sh 3 --output="$1.log" "${ranks[@]}" --time=20 slurm/multi_node.sbatch "${run[@]}" --out_dir="$1" \
+        >"$1.jobs"
+    mapfile -t chained < <(sed -n 's/^Submitted batch job //p' "$1.jobs")
+    under_way "$1" 20
+    scancel --batch --signal=USR1 "${chained[0]}"
+    job=${chained[0]}
+    ends_as "$1" FAILED 85 0
+    job=${chained[1]}
+    ends_as "$1" COMPLETED 0 0
+    job=${chained[2]}
+    ends_as "$1" CANCELLED - 0
+    as_undisturbed "$1"
+}
+
+# ---- what is run -----------------------------------------------------------------------------------------------------
+
+scenarios=(finish signal scancel_job killed_task lost_node lost_batch_node time_limit hard_limit other_nodes guard chain)
+chosen=("$@")
+case ${1:-} in
+"") chosen=(signal_srun killed_task_mpirun guard_srun) ;;
+--all) chosen=("${scenarios[@]/%/_srun}" "${scenarios[@]/%/_mpirun}") ;;
+esac
+
+must_train 4 whole --device=cpu --max_iters=$steps --lr_decay_iters=$steps
+# More updates than fit into a minute.
+long_steps=$steps
+if [[ "${chosen[*]}" == *_limit_* ]]; then
+    rate=$(tail -50 whole/metrics.jsonl | grep -o '"time_ms": *[0-9.]*' | grep -o '[0-9.]*$' |
+        awk '{ t += $1 } END { print NR * 1000 / t }')
+    long_steps=$(awk -v rate="$rate" 'BEGIN { printf "%d", rate * 150 }')
+    must_train 4 whole_long --device=cpu --max_iters="$long_steps" --lr_decay_iters=$steps
+fi
+
+for name in "${chosen[@]}"; do
+    before=$failures started=$SECONDS
+    export LAUNCHER=${name##*_}
+    "${name%_*}" "$name"
+    result=passed
+    if [ $failures -gt $before ]; then
+        result=FAILED
+        sed "s/^/    $name: /" "$name.log" | tail -40
+    fi
+    printf '%-24s %4d s  %s\n' "$name" $((SECONDS - started)) $result
+done
+[ $failures = 0 ] || { echo "$failures failed"; exit 1; }
