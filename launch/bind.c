@@ -40,12 +40,25 @@ Launcher launcher_detect(void)
     /* srun sets the step's variables; a batch script of several tasks has SLURM_NTASKS but is no
      * step. */
     int32_t tasks = env_int("SLURM_STEP_NUM_TASKS", env_int("SLURM_NTASKS", 1));
+    if (!found.present && !getenv("SLURM_STEP_ID"))
+        found.job_tasks = env_int("SLURM_NTASKS", 0);
     if (getenv("SLURM_STEP_ID") && tasks > 1 && !getenv("OMPI_COMM_WORLD_SIZE")) {
+        found.strangers = !found.present;
         found.present = true;
         found.world = tasks;
         found.rank = env_int("SLURM_PROCID", found.rank);
     }
     return found;
+}
+
+Err launcher_check_start(const Launcher *launcher)
+{
+    if (launcher->strangers)
+        FAIL(ERR_SYSTEM,
+             "srun started %d tasks, and MPI in them would not know of each other: start with srun "
+             "--mpi=pmix (srun --mpi=list shows what this Slurm has), or with mpirun in the job",
+             launcher->world);
+    return OK;
 }
 
 Err launcher_check(const Launcher *launcher, const Comm *comm)

@@ -19,10 +19,16 @@ typedef struct {
     bool present;  /* a launcher started this process: MPI_Init will find its peers */
     int32_t world; /* processes it started; 0: it does not say */
     int32_t rank;  /* of this process; 0: it does not say. Only for keeping quiet before MPI_Init */
+    bool strangers; /* srun started them without a word on each other: MPI_Init will not find any */
+    int32_t job_tasks; /* of the Slurm job around, where this process is no task of its; 0: none */
 } Launcher;
 
 /* Reads OMPI_*, PMIX_*, PMI_*, MPI_LOCALRANKID and SLURM_* variables. */
 Launcher launcher_detect(void);
+
+/* Before MPI is touched: ERR_SYSTEM when it cannot bring the processes together, which Open MPI
+ * would say in fifty lines. Not collective. */
+Err launcher_check_start(const Launcher *launcher);
 
 /* ERR_SYSTEM when the launcher started several processes and MPI sees a world of one: mpirun of one
  * MPI, library of another; each process would train alone. */

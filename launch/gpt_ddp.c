@@ -11,6 +11,7 @@
 #include "launch/bind.h"
 #include "launch/cache.h"
 #include "launch/guard.h"
+#include "launch/job.h"
 #include "launch/machine.h"
 #include "launch/report.h"
 #include "launch/settings.h"
@@ -238,7 +239,13 @@ static Err answer(const Options *o)
 
 /* ---- the run ----------------------------------------------------------------------------- */
 
-static Err train(const Config *cfg, Comm *comm, Guard *guard, const int *stop_signal)
+/* What the process learned before anything else. */
+typedef struct {
+    const int *stop_signal;
+    JobTimes times;
+} Circumstances;
+
+static Err train(const Config *cfg, Comm *comm, Guard *guard, const Circumstances *given)
 {
     Device dev = {0};
     char tuning_cache[FILE_PATH_BYTES];
@@ -248,7 +255,8 @@ static Err train(const Config *cfg, Comm *comm, Guard *guard, const int *stop_si
     TRY_GOTO(err, done, comm_agree(comm, err));
     TRY_GOTO(err, done, machine_open(cfg, comm, &dev));
     guard_name_device(guard, &dev);
-    TRY_GOTO(err, done, trainer_open(trainer, cfg, comm, &dev, stop_signal, tuning_cache));
+    TRY_GOTO(err, done, trainer_open(trainer, cfg, comm, &dev, given->stop_signal, tuning_cache));
+    trainer_keep_to(trainer, &given->times);
     TRY_GOTO(err, done, trainer_run(trainer));
 done:
     guard_leave(guard);
@@ -260,12 +268,24 @@ done:
     return err;
 }
 
+static void greet(const Launcher *launcher)
+{
+    printf("gpt_ddp %s\n", program_version());
+    if (launcher->job_tasks > 1)
+        printf("notice: this Slurm job is for %d tasks, and here is one process: srun --mpi=pmix "
+               "or mpirun starts them all\n",
+               launcher->job_tasks);
+}
+
 /* `parsed` is what this rank found in its command line and config file. */
-static int run(const Options *o, Err parsed, const int *stop_signal)
+static int run(const Options *o, Err parsed, const Circumstances *given)
 {
     Launcher launcher = launcher_detect();
     Comm comm = {0};
     Guard guard;
+    Err strangers = launcher_check_start(&launcher);
+    if (strangers)
+        return report_error("gpt_ddp", err_first(parsed, strangers), launcher.rank == 0);
     parsed = err_first(parsed, guard_open(&guard, &comm, &launcher, &o->cfg.fault));
     Err err = comm_open(&comm, launcher.present);
     if (err) {
@@ -281,9 +301,9 @@ static int run(const Options *o, Err parsed, const int *stop_signal)
     if (!err)
         err = settings_agree(&comm, &o->cfg);
     if (!err && comm.rank == 0)
-        printf("gpt_ddp %s\n", program_version());
+        greet(&launcher);
     if (!err)
-        err = train(&o->cfg, &comm, &guard, stop_signal);
+        err = train(&o->cfg, &comm, &guard, given);
     guard_part(&guard);
     int exit_code = report_error("gpt_ddp", err, comm.rank == 0);
     comm_close(&comm);
@@ -294,6 +314,7 @@ static int run(const Options *o, Err parsed, const int *stop_signal)
 int main(int argc, char **argv)
 {
     int stop_signal = 0;
+    const Circumstances given = {.stop_signal = &stop_signal, .times = job_times()};
     Err err = signals_install(&stop_signal);
     Options *options = calloc(1, sizeof *options);
     if (!options)
@@ -305,7 +326,7 @@ int main(int argc, char **argv)
         bool speaks = launcher_detect().rank == 0;
         exit_code = speaks ? report_error("gpt_ddp", answer(options), true) : 0;
     } else {
-        exit_code = run(options, err, &stop_signal);
+        exit_code = run(options, err, &given);
     }
     free(options);
     exit(exit_code); /* no return: stop_signal can be written as long as there is a process */

@@ -21,7 +21,7 @@ extern "C" {
     X(ERR_MISSING, 66, "an input file is missing or unreadable")                                   \
     X(ERR_SYSTEM, 71, "CUDA, NCCL, MPI, memory or the operating system")                           \
     X(ERR_WRITE, 74, "a file cannot be written")                                                   \
-    X(ERR_REQUEUE, 85, "stopped by a signal; the state is saved, run again to continue")           \
+    X(ERR_REQUEUE, 85, "stopped by a signal or a limit of time, and saved: run again to continue") \
     X(ERR_WATCHDOG, 86, "a phase took longer than its limit")                                      \
     X(ERR_DIVERGED, 87, "too many updates in a row were not finite")                               \
     X(ERR_REPLICA, 88, "ranks hold different parameters")

@@ -92,6 +92,7 @@ typedef struct {
     bool always_save_checkpoint;
     int64_t checkpoint_interval; /* CONFIG_AUTO: eval_interval */
     int64_t keep_checkpoints;
+    double stop_after; /* seconds; 0: never */
     int64_t seed;
 } RunConfig;
 

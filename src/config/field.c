@@ -93,6 +93,8 @@ static const Field FIELDS[] = {
     COUNT(run, checkpoint_interval, "auto", 1, 1e9, "steps",
           "between checkpoints; auto: eval_interval"),
     COUNT(run, keep_checkpoints, "3", 1, 1e6, "", "older ones are deleted"),
+    SECONDS(run, stop_after, "0s", 0, 1e9,
+            "save and leave (exit code 85) so long after the start of the program: 23h50m; 0: never"),
     COUNT(run, seed, "1337", 0, 0x1p53, "", "of weights, data order, dropout"),
 
     CHOICE(system, device, "auto", " auto cuda cpu ", "auto: a GPU if every rank has one"),

@@ -39,12 +39,12 @@ static Err load_windows(Trainer *t, const Loader *loader, const EvalShare *s, in
     return err;
 }
 
-/* Does any rank have a fault, or a signal? */
+/* Does any rank have a fault, or want to stop? */
 static Err exchange(Trainer *t, Err mine)
 {
-    int64_t any[2] = {mine != OK, trainer_has_signal(t)};
+    int64_t any[2] = {mine != OK, trainer_wants_stop(t)};
     mine = err_first(mine, comm_max_i64(t->comm, any, 2));
-    t->stop = any[1] != 0;
+    t->stop = (StopReason)any[1];
     return any[0] ? comm_agree(t->comm, mine) : mine;
 }
 

@@ -30,10 +30,12 @@ static Err save(Trainer *t)
                              .tuning = t->tuning};
     log_say(&t->log, "saving checkpoint to %s/step_%08" PRId64, t->cfg->run.out_dir,
             t->progress.step);
+    int64_t begin_ns = activity_now_ns();
     trainer_enter(t, PHASE_SAVE, "wait for the parameters", 0);
     Err err = reducer_await(&t->reducer);
     TRY(comm_agree(t->comm, err_first(err, comm_sync(t->comm, t->dev))));
     TRY(checkpoint_save(&state, &t->progress));
+    deadline_add_save(&t->deadline, (double)(activity_now_ns() - begin_ns) * 1e-9);
     t->saves.saved_step = t->progress.step;
     return OK;
 }
@@ -64,14 +66,28 @@ Err saves_save(Trainer *t)
     return OK;
 }
 
+static const char *reason_text(StopReason reason)
+{
+    switch (reason) {
+    case STOP_AFTER:
+        return "by stop_after";
+    case STOP_JOB_ENDS:
+        return "by the end of the job's time";
+    case STOP_NOT:
+    case STOP_SIGNAL:
+        break;
+    }
+    return "by a signal";
+}
+
 Err saves_stop(Trainer *t)
 {
+    const char *reason = reason_text(t->stop);
     if (t->cfg->run.eval_only)
-        FAIL(ERR_REQUEUE, "the evaluation was stopped by a signal");
+        FAIL(ERR_REQUEUE, "the evaluation was stopped %s", reason);
     if (t->saves.saved_step != t->progress.step)
         TRY(save(t));
     FAIL(ERR_REQUEUE,
-         "stopped by a signal after %" PRId64
-         " updates; saved in %s: run again with init_from=resume",
-         t->progress.step, t->cfg->run.out_dir);
+         "stopped %s after %" PRId64 " updates; saved in %s: run again with init_from=resume",
+         reason, t->progress.step, t->cfg->run.out_dir);
 }

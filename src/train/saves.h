@@ -25,7 +25,8 @@ bool saves_due(const struct Trainer *t, bool improved);
  * disk is cleared); not for ever, and not when there is no next. ERR_WRITE, ERR_SYSTEM. Collective.
  */
 Err saves_save(struct Trainer *t);
-/* After a signal: ERR_REQUEUE, everything saved; or the error of the save. Collective. */
+/* After a signal, or at a limit of time: ERR_REQUEUE, everything saved; or the error of the save.
+ * Collective. */
 Err saves_stop(struct Trainer *t);
 
 #ifdef __cplusplus

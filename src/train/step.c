@@ -38,7 +38,7 @@ static Err accumulate(Trainer *t, double loss_scale)
 /* ---- what ranks tell each other ---------------------------------------------------------- */
 
 /* Sums over ranks. */
-enum { SUM_LOSS, SUM_SQUARES, SUM_STOP, SUM_FAILED, N_SUMS };
+enum { SUM_LOSS, SUM_SQUARES, SUM_SIGNALS, SUM_TIME, SUM_FAILED, N_SUMS };
 
 /* Waits for the device, and for the other ranks; *own_loss = what is this rank's of sum[SUM_LOSS].
  * A fault of any rank is returned by all. */
@@ -53,7 +53,9 @@ static Err exchange(Trainer *t, Err mine, double sum[N_SUMS], double *own_loss)
     device_download(t->dev, &sum[SUM_SQUARES], t->optim.sum_squares);
     mine = err_first(mine, device_sync(t->dev));
     *own_loss = sum[SUM_LOSS];
-    sum[SUM_STOP] = trainer_has_signal(t);
+    StopReason reason = trainer_wants_stop(t);
+    sum[SUM_SIGNALS] = reason == STOP_SIGNAL;
+    sum[SUM_TIME] = reason == STOP_SIGNAL ? STOP_NOT : reason; /* of rank 0; the others have none */
     sum[SUM_FAILED] = mine != OK;
     mine = err_first(mine, comm_sum_f64(t->comm, sum, N_SUMS));
     return sum[SUM_FAILED] > 0 ? comm_agree(t->comm, mine) : mine;
@@ -124,7 +126,7 @@ Err trainer_step(Trainer *t, StepRecord *record)
     if (bad)
         TRY(health_explain(t, loss_scale, own_loss, record->why, sizeof record->why));
     count_step(t, finite, bad);
-    t->stop = sum[SUM_STOP] > 0;
+    t->stop = sum[SUM_SIGNALS] > 0 ? STOP_SIGNAL : (StopReason)sum[SUM_TIME];
     record->tokens = t->progress.n_sequences * t->plan->shape.n_tokens;
     record->step_ms = now_ms() - start;
     step_times_add(&t->step_times, record->step_ms * 1e-3);

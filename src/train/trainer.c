@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/check.h"
+#include "base/human.h"
 #include "train/eval.h"
 
 enum {
@@ -22,9 +23,30 @@ bool trainer_is_last(const Trainer *t)
     return t->progress.step >= t->cfg->optim.max_iters;
 }
 
-bool trainer_has_signal(const Trainer *t)
+StopReason trainer_wants_stop(const Trainer *t)
 {
-    return t->stop_signal && __atomic_load_n(t->stop_signal, __ATOMIC_RELAXED) != 0;
+    if (t->stop_signal && __atomic_load_n(t->stop_signal, __ATOMIC_RELAXED) != 0)
+        return STOP_SIGNAL;
+    if (t->comm->rank != 0)
+        return STOP_NOT;
+    double step_s = step_times_longest(&t->step_times);
+    return deadline_reached(&t->deadline, activity_now_ns(), step_s);
+}
+
+/* Weights and two moments, in float32. */
+static size_t checkpoint_bytes(const Trainer *t)
+{
+    return (size_t)gpt_param_count(&t->plan->dims, true) * 3 * sizeof(float);
+}
+
+void trainer_keep_to(Trainer *t, const JobTimes *times)
+{
+    deadline_init(&t->deadline, times, t->cfg->run.stop_after, checkpoint_bytes(t));
+    if (times->job_end_ns == 0)
+        return;
+    double left_s = (double)(times->job_end_ns - activity_now_ns()) * 1e-9;
+    log_say(&t->log, "the batch system ends this job in %s; the run saves and leaves %s before",
+            human_duration(left_s).text, human_duration(deadline_margin(&t->deadline, 0)).text);
 }
 
 /* Seconds; 0: none. */

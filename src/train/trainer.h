@@ -23,6 +23,7 @@
 #include "optim/adamw.h"
 #include "optim/reducer.h"
 #include "plan/plan.h"
+#include "train/deadline.h"
 #include "train/log.h"
 #include "train/saves.h"
 #include "train/watchdog.h"
@@ -55,7 +56,8 @@ typedef struct Trainer {
     StepTimes step_times; /* for the limit of a step */
     Log log;
     Saves saves;
-    bool stop;              /* all ranks know of a signal: save and leave */
+    Deadline deadline;      /* rank 0's counts */
+    StopReason stop;        /* all ranks know it: save and leave */
     const int *stop_signal; /* not 0: this rank got one; written by launch/; NULL: none */
 } Trainer;
 
@@ -78,11 +80,15 @@ void trainer_enter(Trainer *t, Phase phase, const char *operation, int64_t n_byt
 
 /* Are all updates made? */
 bool trainer_is_last(const Trainer *t);
-/* Did this rank get a signal? t->stop is what all ranks agreed on. Not collective. */
-bool trainer_has_signal(const Trainer *t);
+/* Between open and run: stop at stop_after, or in time before the job ends. Not collective. */
+void trainer_keep_to(Trainer *t, const JobTimes *times);
+
+/* Why this rank would stop: a signal; on rank 0, a limit of time. t->stop is what all ranks agreed
+ * on. Not collective. */
+StopReason trainer_wants_stop(const Trainer *t);
 
 /* One update. record->skipped: loss or gradient was not finite, parameters are as before; whether
- * that is the fault of float16's loss scale shows in t->progress. t->stop: some rank had a signal.
+ * that is the fault of float16's loss scale shows in t->progress. t->stop: some rank would.
  * New parameters may still be on their way: reducer_await comes before looking at them. Collective.
  * For tests and benchmarks too; trainer_run calls it. */
 Err trainer_step(Trainer *t, StepRecord *record);

@@ -17,6 +17,15 @@ void step_times_add(StepTimes *times, double seconds)
     times->n++;
 }
 
+double step_times_longest(const StepTimes *times)
+{
+    int64_t n = times->n < STEP_TIMES ? times->n : STEP_TIMES;
+    double longest = 0;
+    for (int64_t i = 0; i < n; i++)
+        longest = longest > times->seconds[i] ? longest : times->seconds[i];
+    return longest;
+}
+
 static double median(const StepTimes *times)
 {
     double sorted[STEP_TIMES];

@@ -32,6 +32,8 @@ typedef struct {
 } StepTimes;
 
 void step_times_add(StepTimes *times, double seconds);
+/* Seconds, of those at hand; 0 before there are any. */
+double step_times_longest(const StepTimes *times);
 /* Seconds; 0: no limit. step_timeout is the setting: what it says, or when it is negative (auto)
  * the longer of a minute and 20 times the median of the newest steps; half an hour before there are
  * any. */

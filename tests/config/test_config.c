@@ -236,6 +236,7 @@ static const struct {
     {"run", "always_save_checkpoint", "no", "false"},
     {"run", "checkpoint_interval", "500", "500"},
     {"run", "keep_checkpoints", "2", "2"},
+    {"run", "stop_after", "1h30m", "5400s"},
     {"run", "seed", "9007199254740991", "9007199254740991"},
     {"system", "device", "cpu", "cpu"},
     {"system", "dtype", "float32", "float32"},

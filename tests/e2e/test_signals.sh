@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A signal saves at one agreed step and exits 85; the continuation has the bits of a run never stopped. A second one ends
+# A signal, or a limit of time, saves at one agreed step and exits 85; the continuation has the bits of a run never stopped. A second one ends
 # the process at once. A signal during the start is not lost.
 source "$(dirname "$0")/lib.sh"
 tiny+=(--device=cpu)
@@ -82,6 +82,17 @@ for np in 1 2; do
     ends_with 85 "USR1 during the start of $np"
     [ -d early_$np/step_00000000 ] || fail "np $np: stopped before the first step, but not saved: $(ls early_$np)"
 done
+
+# Limits of time: the run's own, and the end of the job as Slurm tells it.
+start 1 after --stop_after=1s
+ends_with 85 "stop_after"
+grep -q "stopped by stop_after after" after.err || fail "stop_after: not said: $(cat after.err)"
+export SLURM_JOB_END_TIME=$(($(date +%s) + 4))
+start 2 before
+unset SLURM_JOB_END_TIME
+ends_with 85 "the end of the job"
+grep -q "stopped by the end of the job's time after" before.err || fail "the end of the job: not said: $(cat before.err)"
+ls -d before/step_* >/dev/null || fail "the end of the job: not saved"
 
 # A second TERM does not wait for the step: here one of several seconds.
 start 1 slow --n_layer=8 --n_embd=512 --block_size=512 --n_head=8 --batch_size=16 --micro_batch=16

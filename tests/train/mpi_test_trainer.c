@@ -216,6 +216,42 @@ static void test_a_signal_to_one_rank_ends_the_evaluation_of_all(void **state)
     mpi_run_close(&run);
 }
 
+/* ---- limits of time -------------------------------------------------------------------------- */
+
+/* The other ranks' clocks count for nothing. */
+static void test_stop_after_on_rank_0_stops_all_at_the_same_step(void **state)
+{
+    Run run;
+    StepRecord record;
+    open_run(&run, *state);
+    set(&run, "stop_after", "1h");
+    check_no_err(start(&run));
+    const int64_t now_ns = activity_now_ns(), hour_ns = (int64_t)3600 * 1000000000;
+    bool first = run.mpi->comm.rank == 0;
+    trainer_keep_to(&run.trainer, &(JobTimes){.start_ns = first ? now_ns : now_ns - hour_ns});
+    check_no_err(trainer_step(&run.trainer, &record));
+    assert_int_equal(run.trainer.stop, STOP_NOT);
+    if (first)
+        trainer_keep_to(&run.trainer, &(JobTimes){.start_ns = now_ns - hour_ns});
+    check_err(trainer_run(&run.trainer), ERR_REQUEUE, "stopped by stop_after after 2 updates");
+    assert_true(path_exists(temp_path(&run.temp, "out/step_00000002/MANIFEST.json")));
+    close_run(&run);
+}
+
+static void test_the_end_of_the_job_ends_the_evaluation_of_all(void **state)
+{
+    Run run;
+    open_run(&run, *state);
+    check_no_err(start(&run));
+    const int64_t now_ns = activity_now_ns(), minute_ns = (int64_t)60 * 1000000000;
+    if (run.mpi->comm.rank == 0)
+        trainer_keep_to(&run.trainer, &(JobTimes){.start_ns = now_ns - 60 * minute_ns,
+                                                  .job_end_ns = now_ns + minute_ns});
+    check_err(trainer_run(&run.trainer), ERR_REQUEUE,
+              "stopped by the end of the job's time after 0 updates");
+    close_run(&run);
+}
+
 int main(void)
 {
     struct CMUnitTest tests[] = {
@@ -229,6 +265,8 @@ int main(void)
         cmocka_unit_test(test_parameters_are_there_before_they_are_used),
         cmocka_unit_test(test_a_signal_to_one_rank_stops_all_at_the_same_step),
         cmocka_unit_test(test_a_signal_to_one_rank_ends_the_evaluation_of_all),
+        cmocka_unit_test(test_stop_after_on_rank_0_stops_all_at_the_same_step),
+        cmocka_unit_test(test_the_end_of_the_job_ends_the_evaluation_of_all),
     };
     return MPI_MAIN_EACH_WAY(tests);
 }
