@@ -40,7 +40,9 @@ processes_of() {
     done
 }
 
+# /tmp is empty after a boot. (Slurm's PMIx plugin refuses to start a step whose folder is there.)
 start_node() {
+    rm -rf "${CLUSTER_DIR:?}/tmp/$1"/*
     # shellcheck disable=SC2016 # the inner shell expands it
     unshare --uts sh -c 'hostname "$1"; exec slurmd -f "$SLURM_CONF" -N "$1" -c' - "$1"
 }

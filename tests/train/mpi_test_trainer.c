@@ -221,11 +221,11 @@ static void test_a_signal_to_one_rank_ends_the_evaluation_of_all(void **state)
 /* The other ranks' clocks count for nothing. */
 static void test_stop_after_on_rank_0_stops_all_at_the_same_step(void **state)
 {
-    Run run;
+    MpiRun run;
     StepRecord record;
-    open_run(&run, *state);
-    set(&run, "stop_after", "1h");
-    check_no_err(start(&run));
+    mpi_run_open(&run, *state);
+    mpi_run_set(&run, "stop_after", "1h");
+    check_no_err(mpi_run_start(&run));
     const int64_t now_ns = activity_now_ns(), hour_ns = (int64_t)3600 * 1000000000;
     bool first = run.mpi->comm.rank == 0;
     trainer_keep_to(&run.trainer, &(JobTimes){.start_ns = first ? now_ns : now_ns - hour_ns});
@@ -235,21 +235,21 @@ static void test_stop_after_on_rank_0_stops_all_at_the_same_step(void **state)
         trainer_keep_to(&run.trainer, &(JobTimes){.start_ns = now_ns - hour_ns});
     check_err(trainer_run(&run.trainer), ERR_REQUEUE, "stopped by stop_after after 2 updates");
     assert_true(path_exists(temp_path(&run.temp, "out/step_00000002/MANIFEST.json")));
-    close_run(&run);
+    mpi_run_close(&run);
 }
 
 static void test_the_end_of_the_job_ends_the_evaluation_of_all(void **state)
 {
-    Run run;
-    open_run(&run, *state);
-    check_no_err(start(&run));
+    MpiRun run;
+    mpi_run_open(&run, *state);
+    check_no_err(mpi_run_start(&run));
     const int64_t now_ns = activity_now_ns(), minute_ns = (int64_t)60 * 1000000000;
     if (run.mpi->comm.rank == 0)
         trainer_keep_to(&run.trainer, &(JobTimes){.start_ns = now_ns - 60 * minute_ns,
                                                   .job_end_ns = now_ns + minute_ns});
     check_err(trainer_run(&run.trainer), ERR_REQUEUE,
               "stopped by the end of the job's time after 0 updates");
-    close_run(&run);
+    mpi_run_close(&run);
 }
 
 int main(void)
