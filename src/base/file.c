@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <xxhash.h>
@@ -262,6 +263,14 @@ Err dir_sync(const char *path)
     if (error)
         FAIL(ERR_WRITE, "cannot sync the directory %s: %s", path, strerror(error));
     return OK;
+}
+
+bool dir_free_bytes(const char *path, size_t *n_bytes)
+{
+    struct statvfs info;
+    if (statvfs(path, &info) < 0 || info.f_blocks == 0)
+        return false;
+    return !__builtin_mul_overflow((size_t)info.f_bavail, (size_t)info.f_frsize, n_bytes);
 }
 
 static Err remove_files(const char *path, char *const *names, int32_t n_names)

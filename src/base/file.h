@@ -35,6 +35,9 @@ Err dir_list(const char *path, char ***names, int32_t *n_names);
 void dir_list_free(char **names, int32_t n_names);
 /* fsync a directory, so that the names in it survive a power loss. */
 Err dir_sync(const char *path);
+/* *n_bytes = what this process may still write where `path` is, as the file system tells it. False:
+ * it does not tell. */
+bool dir_free_bytes(const char *path, size_t *n_bytes);
 /* Remove a directory of plain files (the shape of a checkpoint); missing is not an error. */
 Err dir_remove(const char *path);
 /* rename(from, to), then fsync the parent of `to`. */

@@ -10,7 +10,8 @@
  *                         MANIFEST.json          sizes, a checksum per MiB; written last
  *
  * Saving: all ranks send their slices bucket by bucket, rank 0 writes into a temporary sibling
- * directory, syncs files and directory, renames, syncs the parent. A directory under its final name
+ * directory, syncs files and directory, renames, syncs the parent; here while all wait, in writer.h
+ * while training goes on. A directory under its final name
  * is whole. Loading: each rank reads the ranges it owns. No file knows how many ranks wrote it.
  * bias = false saves zero biases. */
 #ifndef GPT_CHECKPOINT_CHECKPOINT_H
@@ -54,9 +55,16 @@ typedef struct {
  * were and no temporary directory. An existing directory of that step is replaced. */
 Err checkpoint_save(const CheckpointState *state, const Progress *progress);
 
-/* Delete the oldest so that `keep` remain (0: keep all), only after the newest one verifies. Rank 0
- * acts. Collective. */
-Err checkpoint_prune(Comm *comm, const char *out_dir, int64_t keep);
+/* Which checkpoints stay when older ones are deleted. */
+typedef struct {
+    int64_t newest; /* so many of the newest; 0: all */
+    int64_t every;  /* and all whose step is a multiple of this; 0: none */
+    bool best;      /* and the one of the best evaluation */
+} CheckpointKeep;
+
+/* Delete all but these, the oldest first, only after the newest one verifies. Rank 0 acts.
+ * Collective. */
+Err checkpoint_prune(Comm *comm, const char *out_dir, CheckpointKeep keep);
 
 /* The newest directory in out_dir that verifies against its manifest: *found and dir
  * (FILE_PATH_BYTES), the same on all ranks. Each damaged one passed over is reported on stderr by
@@ -66,6 +74,23 @@ Err checkpoint_find(Comm *comm, const char *out_dir, bool *found, char *dir);
 /* The newest directory in out_dir by its name, whatever is in it: *found and dir (FILE_PATH_BYTES).
  * Not collective. */
 Err checkpoint_newest(const char *out_dir, bool *found, char *dir);
+
+typedef struct {
+    int64_t step;
+    bool aside; /* .old_step_N without a step_N (folder.h) */
+} CheckpointEntry;
+
+typedef struct {
+    CheckpointEntry *item; /* newest first; owned */
+    int32_t n;
+} CheckpointList;
+
+/* All of out_dir by their names, whatever is in them; none where there is no such directory.
+ * ERR_MISSING when it cannot be read, ERR_SYSTEM. Not collective. */
+Err checkpoint_list(const char *out_dir, CheckpointList *list);
+void checkpoint_list_free(CheckpointList *list);
+/* out (FILE_PATH_BYTES) = the entry's directory. */
+Err checkpoint_entry_path(char *out, const char *out_dir, const CheckpointEntry *entry);
 
 /* Check sizes and checksums of one directory. ERR_DATA names file and byte range; ERR_MISSING. Not
  * collective. */

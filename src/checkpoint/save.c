@@ -1,6 +1,7 @@
 #include "checkpoint/save.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "checkpoint/hf.h"
@@ -15,30 +16,60 @@ typedef struct {
     int32_t n_owners; /* 1: rank 0 holds all of it */
 } Role;
 
-/* A file being written, on rank 0; on the others only err is used. */
+enum { MAX_ROLES = 2 };
+
+/* A file of tensors. */
 typedef struct {
-    SafeWriter *writer; /* NULL: nothing is written (any more) */
-    const Layout *layout;
+    const char *name;
+    Role role[MAX_ROLES];
+    int32_t n_roles;
     bool zero_biases; /* the file has biases, the layout has not */
+} TensorFile;
+
+/* Where the tensors of a file go, on rank 0: the file or memory; on the others only err is used. */
+typedef struct {
+    SafeWriter *writer; /* NULL: no file is written (any more) */
+    uint8_t *memory;    /* where the next bytes go; NULL: there is none */
+    const Layout *layout;
+    bool zero_biases; /* as of the file */
     int32_t param;    /* the next tensor, or the one that is being written */
     Err err;          /* the first failure of this rank; owned */
 } Sink;
 
 /* ---- the file's tensors ------------------------------------------------------------------ */
 
-/* tensor (NULL: only count them) = what the roles write, in order. */
-static int32_t list_tensors(const Layout *layout, const Role *role, int32_t n_roles,
-                            bool zero_biases, SafeTensor *tensor)
+static TensorFile model_file(const CheckpointState *s)
+{
+    bool has_master = s->optim->form.master != MASTER_NONE;
+    const Role weights = {.prefix = "",
+                          .role = ADAMW_MASTER,
+                          .is_params = !has_master,
+                          .n_owners = has_master ? s->optim->shard->world : 1};
+    return (TensorFile){
+        .name = MODEL_NAME, .role = {weights}, .n_roles = 1, .zero_biases = !s->model->dims.bias};
+}
+
+static TensorFile optimizer_file(const CheckpointState *s)
+{
+    int32_t world = s->optim->shard->world;
+    return (TensorFile){.name = OPTIMIZER_NAME,
+                        .role = {{EXP_AVG_PREFIX, ADAMW_M, false, world},
+                                 {EXP_AVG_SQ_PREFIX, ADAMW_V, false, world}},
+                        .n_roles = 2};
+}
+
+/* tensor (NULL: only count them) = what the file holds, in order. */
+static int32_t list_tensors(const Layout *layout, const TensorFile *file, SafeTensor *tensor)
 {
     int32_t n = 0;
     SafeTensor bias;
-    for (int32_t r = 0; r < n_roles; r++) {
+    for (int32_t r = 0; r < file->n_roles; r++) {
         for (int32_t i = 0; i < layout->n_params; i++) {
             const Param *p = &layout->param[i];
             if (tensor)
-                tensor[n] = hf_tensor(p, role[r].prefix);
+                tensor[n] = hf_tensor(p, file->role[r].prefix);
             n++;
-            if (!zero_biases || !hf_zero_bias(p, &bias))
+            if (!file->zero_biases || !hf_zero_bias(p, &bias))
                 continue;
             if (tensor)
                 tensor[n] = bias;
@@ -48,14 +79,31 @@ static int32_t list_tensors(const Layout *layout, const Role *role, int32_t n_ro
     return n;
 }
 
-static Err sink_open(Sink *sink, const char *path, const Role *role, int32_t n_roles)
+/* Of the file's tensors, without its header. */
+static size_t data_bytes(const Layout *layout, const TensorFile *file)
 {
-    int32_t n = list_tensors(sink->layout, role, n_roles, sink->zero_biases, NULL);
+    int64_t n = 0;
+    SafeTensor bias;
+    for (int32_t i = 0; i < layout->n_params; i++) {
+        const Param *p = &layout->param[i];
+        n += param_file_count(p);
+        if (file->zero_biases && hf_zero_bias(p, &bias))
+            n += bias.dim[0];
+    }
+    return (size_t)(n * file->n_roles) * sizeof(float);
+}
+
+static Err create_file(SafeWriter **writer, const char *dir, const Layout *layout,
+                       const TensorFile *file)
+{
+    char path[FILE_PATH_BYTES];
+    TRY(path_join(path, dir, file->name));
+    int32_t n = list_tensors(layout, file, NULL);
     SafeTensor *tensor = calloc((size_t)n, sizeof *tensor);
     if (!tensor)
         FAIL(ERR_SYSTEM, "%s: out of memory for %d tensor entries", path, n);
-    list_tensors(sink->layout, role, n_roles, sink->zero_biases, tensor);
-    Err err = safe_create(&sink->writer, path, tensor, n);
+    list_tensors(layout, file, tensor);
+    Err err = safe_create(writer, path, tensor, n);
     free(tensor);
     return err;
 }
@@ -67,15 +115,25 @@ static void sink_fail(Sink *sink, Err err)
         return;
     safe_abandon(sink->writer);
     sink->writer = NULL;
+    sink->memory = NULL;
 }
 
-static Err write_zeros(SafeWriter *writer, int64_t n)
+static Err put(Sink *sink, const void *data, size_t n_bytes)
+{
+    if (sink->writer)
+        return safe_write(sink->writer, data, n_bytes);
+    memcpy(sink->memory, data, n_bytes);
+    sink->memory += n_bytes;
+    return OK;
+}
+
+static Err put_zeros(Sink *sink, int64_t n)
 {
     static const float ZEROS[1024];
     const int64_t most = sizeof ZEROS / sizeof *ZEROS;
     for (int64_t done = 0, part; done < n; done += part) {
         part = n - done < most ? n - done : most;
-        TRY(safe_write(writer, ZEROS, (size_t)part * sizeof *ZEROS));
+        TRY(put(sink, ZEROS, (size_t)part * sizeof *ZEROS));
     }
     return OK;
 }
@@ -90,12 +148,11 @@ static Err sink_write(Sink *sink, const float *values, int64_t flat, int64_t n)
         int64_t end = p_end < flat + n ? p_end : flat + n;
         SafeTensor bias;
         if (begin < end)
-            TRY(safe_write(sink->writer, values + (begin - flat),
-                           (size_t)(end - begin) * sizeof *values));
+            TRY(put(sink, values + (begin - flat), (size_t)(end - begin) * sizeof *values));
         if (flat + n < p_end)
             return OK; /* the rest is in a later piece */
         if (sink->zero_biases && hf_zero_bias(p, &bias))
-            TRY(write_zeros(sink->writer, bias.dim[0]));
+            TRY(put_zeros(sink, bias.dim[0]));
     }
     return OK;
 }
@@ -125,7 +182,7 @@ static Err stream_slice(const CheckpointState *s, const Role *role, int32_t buck
         if (s->comm->rank == owner)
             sink_fail(sink, fetch(s, role, local + done, n));
         TRY(comm_send_host(s->comm, s->staging.data, (size_t)n * sizeof(float), owner, 0));
-        if (sink->writer)
+        if (sink->writer || sink->memory)
             sink_fail(sink, sink_write(sink, s->staging.data, b->offset + owner * slice + done, n));
     }
     return OK;
@@ -140,17 +197,23 @@ static Err stream_role(const CheckpointState *s, const Role *role, Sink *sink)
     return OK;
 }
 
-static Err save_roles(const CheckpointState *s, const char *dir, const char *name, const Role *role,
-                      int32_t n_roles, bool zero_biases, FileDigest *digest)
+/* All roles of a file into the sink. Ends in no agreement: an Err is the end of communication. */
+static Err stream_file(const CheckpointState *s, const TensorFile *file, Sink *sink)
 {
-    char path[FILE_PATH_BYTES];
-    Sink sink = {.layout = s->model->layout, .zero_biases = zero_biases};
-    Err broken = OK;
-    TRY(path_join(path, dir, name));
+    for (int32_t r = 0; r < file->n_roles; r++)
+        TRY(stream_role(s, &file->role[r], sink));
+    return OK;
+}
+
+/* ---- to a file --------------------------------------------------------------------------- */
+
+static Err save_file(const CheckpointState *s, const char *dir, const TensorFile *file,
+                     FileDigest *digest)
+{
+    Sink sink = {.layout = s->model->layout, .zero_biases = file->zero_biases};
     if (s->comm->rank == 0)
-        sink_fail(&sink, sink_open(&sink, path, role, n_roles));
-    for (int32_t r = 0; r < n_roles && !broken; r++)
-        broken = stream_role(s, &role[r], &sink);
+        sink_fail(&sink, create_file(&sink.writer, dir, s->model->layout, file));
+    Err broken = stream_file(s, file, &sink);
     if (broken) {
         sink_fail(&sink, broken);
         return sink.err;
@@ -162,20 +225,70 @@ static Err save_roles(const CheckpointState *s, const char *dir, const char *nam
 
 Err save_model(const CheckpointState *s, const char *dir, FileDigest *digest)
 {
+    const TensorFile file = model_file(s);
     activity_do(s->comm->activity, "write model.safetensors", ACTIVITY_NO_INDEX);
-    bool has_master = s->optim->form.master != MASTER_NONE;
-    const Role weights = {.prefix = "",
-                          .role = ADAMW_MASTER,
-                          .is_params = !has_master,
-                          .n_owners = has_master ? s->optim->shard->world : 1};
-    return save_roles(s, dir, MODEL_NAME, &weights, 1, !s->model->dims.bias, digest);
+    return save_file(s, dir, &file, digest);
 }
 
 Err save_optimizer(const CheckpointState *s, const char *dir, FileDigest *digest)
 {
+    const TensorFile file = optimizer_file(s);
     activity_do(s->comm->activity, "write optimizer.safetensors", ACTIVITY_NO_INDEX);
-    int32_t world = s->optim->shard->world;
-    const Role role[] = {{EXP_AVG_PREFIX, ADAMW_M, false, world},
-                         {EXP_AVG_SQ_PREFIX, ADAMW_V, false, world}};
-    return save_roles(s, dir, OPTIMIZER_NAME, role, 2, false, digest);
+    return save_file(s, dir, &file, digest);
+}
+
+/* ---- to memory, and from there to files -------------------------------------------------- */
+
+size_t save_tensor_bytes(const CheckpointState *s)
+{
+    const TensorFile model = model_file(s), optimizer = optimizer_file(s);
+    return data_bytes(s->model->layout, &model) + data_bytes(s->model->layout, &optimizer);
+}
+
+static Err copy_file(const CheckpointState *s, const TensorFile *file, uint8_t *memory)
+{
+    Sink sink = {.memory = memory, .layout = s->model->layout, .zero_biases = file->zero_biases};
+    Err broken = stream_file(s, file, &sink);
+    if (broken) {
+        sink_fail(&sink, broken);
+        return sink.err;
+    }
+    return comm_agree(s->comm, sink.err);
+}
+
+Err save_copy(const CheckpointState *s, void *memory)
+{
+    const TensorFile model = model_file(s), optimizer = optimizer_file(s);
+    const size_t n_model = data_bytes(s->model->layout, &model);
+    activity_do(s->comm->activity, "copy the weights", ACTIVITY_NO_INDEX);
+    TRY(copy_file(s, &model, memory));
+    activity_do(s->comm->activity, "copy the optimizer's state", ACTIVITY_NO_INDEX);
+    return copy_file(s, &optimizer, memory ? (uint8_t *)memory + n_model : NULL);
+}
+
+static Err write_file(const CheckpointState *s, const char *dir, const TensorFile *file,
+                      const void *memory, FileDigest *digest)
+{
+    SafeWriter *writer;
+    TRY(create_file(&writer, dir, s->model->layout, file));
+    Err err = safe_write(writer, memory, data_bytes(s->model->layout, file));
+    if (!err)
+        return safe_finish(writer, digest);
+    safe_abandon(writer);
+    return err;
+}
+
+Err save_copied_model(const CheckpointState *s, const char *dir, const void *memory,
+                      FileDigest *digest)
+{
+    const TensorFile file = model_file(s);
+    return write_file(s, dir, &file, memory, digest);
+}
+
+Err save_copied_optimizer(const CheckpointState *s, const char *dir, const void *memory,
+                          FileDigest *digest)
+{
+    const TensorFile model = model_file(s), file = optimizer_file(s);
+    const size_t n_model = data_bytes(s->model->layout, &model);
+    return write_file(s, dir, &file, (const uint8_t *)memory + n_model, digest);
 }

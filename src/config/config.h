@@ -91,7 +91,9 @@ typedef struct {
     int64_t log_interval;
     bool always_save_checkpoint;
     int64_t checkpoint_interval; /* CONFIG_AUTO: eval_interval */
-    int64_t keep_checkpoints;
+    double checkpoint_time;      /* seconds; 0: none */
+    int64_t keep_checkpoints, keep_every;
+    bool async_save;
     double stop_after; /* seconds; 0: never */
     int64_t seed;
 } RunConfig;

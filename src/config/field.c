@@ -92,7 +92,15 @@ static const Field FIELDS[] = {
          "false: only when the validation loss is the best so far"),
     COUNT(run, checkpoint_interval, "auto", 1, 1e9, "steps",
           "between checkpoints; auto: eval_interval"),
-    COUNT(run, keep_checkpoints, "3", 1, 1e6, "", "older ones are deleted"),
+    SECONDS(run, checkpoint_time, "30m", 0, 1e6,
+            "and whenever this long has passed since the last one, evaluated or not; 0: never"),
+    COUNT(run, keep_checkpoints, "3", 1, 1e6, "",
+          "older ones are deleted; the best stays where always_save_checkpoint is false"),
+    COUNT(run, keep_every, "0", 0, 1e9, "steps",
+          "checkpoints of steps that are a multiple are never deleted; 0: none"),
+    BOOL(run, async_save, "true",
+         "checkpoints are written while training goes on, from a copy in host memory: 12 bytes per "
+         "parameter on rank 0"),
     SECONDS(run, stop_after, "0s", 0, 1e9,
             "save and leave (exit code 85) so long after the start of the program: 23h50m; 0: never"),
     COUNT(run, seed, "1337", 0, 0x1p53, "", "of weights, data order, dropout"),
@@ -128,7 +136,7 @@ static const Field FIELDS[] = {
             "longest step, or batch of an evaluation; auto: 60 or 20 medians of the steps so far; "
             "0: no limit"),
     SECONDS(fault, save_timeout, "600s", 0, 1e6,
-            "longest writing, or reading, of a checkpoint; 0: no limit"),
+            "longest writing, or reading, of a checkpoint, or wait for the one before; 0: no limit"),
     COUNT(fault, max_bad_steps, "5", 1, 1e6, "steps", "not finite in a row, then the run ends"),
 };
 /* clang-format on */

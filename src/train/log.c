@@ -21,8 +21,7 @@ enum { METRICS_MAX_BYTES = 1 << 30, NUMBER_BYTES = 32 };
 static bool is_window(void)
 {
     struct winsize size;
-    return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
-           size.ws_col > 0;
+    return isatty(STDOUT_FILENO) && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
 }
 
 void log_init(Log *log, bool is_rank0)

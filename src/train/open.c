@@ -323,6 +323,7 @@ static Err set_parameters(Trainer *t, const char *checkpoint)
     else
         TRY(start_from_scratch(t));
     begin_loss_scale(t);
+    saves_init(t);
     return OK;
 }
 
@@ -402,7 +403,7 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
                    .dev = dev,
                    .stop_signal = stop_signal,
                    .tuning_cache = tuning_cache,
-                   .saves = {.saved_step = -1}};
+                   .saves = {.saved_step = -1, .pending_step = -1}};
     log_init(&t->log, comm->rank == 0);
     int64_t vocab_size = 0;
     PlanTarget target;
@@ -429,6 +430,7 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
 
 void trainer_close(Trainer *t)
 {
+    saves_close(t);
     log_close(&t->log);
     err_free(t->reducer.err);
     gpt2_close(&t->model);

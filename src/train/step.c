@@ -38,7 +38,16 @@ static Err accumulate(Trainer *t, double loss_scale)
 /* ---- what ranks tell each other ---------------------------------------------------------- */
 
 /* Sums over ranks. */
-enum { SUM_LOSS, SUM_SQUARES, SUM_SIGNALS, SUM_TIME, SUM_FAILED, N_SUMS };
+enum {
+    SUM_LOSS,
+    SUM_SQUARES,
+    SUM_SIGNALS,
+    SUM_TIME,
+    SUM_FAILED,
+    SUM_SAVE_TIME,
+    SUM_SAVE_WRITTEN,
+    N_SUMS
+};
 
 /* Waits for the device, and for the other ranks; *own_loss = what is this rank's of sum[SUM_LOSS].
  * A fault of any rank is returned by all. */
@@ -57,6 +66,8 @@ static Err exchange(Trainer *t, Err mine, double sum[N_SUMS], double *own_loss)
     sum[SUM_SIGNALS] = reason == STOP_SIGNAL;
     sum[SUM_TIME] = reason == STOP_SIGNAL ? STOP_NOT : reason; /* of rank 0; the others have none */
     sum[SUM_FAILED] = mine != OK;
+    sum[SUM_SAVE_TIME] = saves_time_is_up(t);
+    sum[SUM_SAVE_WRITTEN] = saves_is_written(t);
     mine = err_first(mine, comm_sum_f64(t->comm, sum, N_SUMS));
     return sum[SUM_FAILED] > 0 ? comm_agree(t->comm, mine) : mine;
 }
@@ -127,6 +138,8 @@ Err trainer_step(Trainer *t, StepRecord *record)
         TRY(health_explain(t, loss_scale, own_loss, record->why, sizeof record->why));
     count_step(t, finite, bad);
     t->stop = sum[SUM_SIGNALS] > 0 ? STOP_SIGNAL : (StopReason)sum[SUM_TIME];
+    t->saves.time_is_up = sum[SUM_SAVE_TIME] > 0;
+    t->saves.is_written = sum[SUM_SAVE_WRITTEN] > 0;
     record->tokens = t->progress.n_sequences * t->plan->shape.n_tokens;
     record->step_ms = now_ms() - start;
     step_times_add(&t->step_times, record->step_ms * 1e-3);

@@ -146,10 +146,11 @@ static Err run(Trainer *t)
         if (saves_due(t, improved))
             TRY(saves_save(t));
         if (trainer_is_last(t))
-            return OK;
+            return saves_finish(t);
         TRY(step_and_log(t));
         if (t->stop)
             return saves_stop(t);
+        TRY(saves_settle(t));
     }
 }
 

@@ -306,7 +306,7 @@ static void test_prune_acts_once(void **state)
     toy_fill(&run, FILL);
     for (int64_t step = 1; step <= 4; step++)
         check_no_err(checkpoint_save(&run.state, &(Progress){.step = step, .best_val_loss = 1}));
-    check_no_err(checkpoint_prune(&t->comm, temp.dir, 2));
+    check_no_err(checkpoint_prune(&t->comm, temp.dir, (CheckpointKeep){.newest = 2}));
     assert_false(path_exists(temp_path(&temp, "step_00000002")));
     assert_true(path_exists(temp_path(&temp, "step_00000003")));
     assert_true(path_exists(temp_path(&temp, "step_00000004")));

@@ -536,7 +536,7 @@ static void test_names_that_are_not_checkpoints(void **state)
     for (size_t i = 0; i < sizeof OTHER / sizeof *OTHER; i++)
         temp_write_text(&f->temp, OTHER[i], "not ours");
     expect_found(f, 1);
-    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 1));
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 1}));
     assert_int_equal(count_names(f), 1 + sizeof OTHER / sizeof *OTHER);
 }
 
@@ -642,15 +642,15 @@ static void test_prune_keeps_the_newest(void **state)
     Fixture *f = *state;
     for (int64_t step = 1; step <= 5; step++)
         check_no_err(save_step(f, step));
-    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 0));
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 0}));
     assert_int_equal(count_names(f), 5);
-    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 7));
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 7}));
     assert_int_equal(count_names(f), 5);
-    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 3));
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 3}));
     assert_int_equal(count_names(f), 3);
     assert_true(path_exists(step_dir(f, 3)));
     assert_false(path_exists(step_dir(f, 2)));
-    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, 1));
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 1}));
     assert_int_equal(count_names(f), 1);
     expect_step(f, step_dir(f, 5), 5);
 }
@@ -663,7 +663,7 @@ static void test_prune_waits_for_a_newest_that_verifies(void **state)
     temp_write_text(&f->temp, "step_00000003/config.json", "{}");
     char said[SAID_BYTES];
     Capture capture = capture_begin();
-    Err err = checkpoint_prune(&f->comm, f->temp.dir, 1);
+    Err err = checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 1});
     capture_end(capture, said, sizeof said);
     check_no_err(err);
     assert_int_equal(count_names(f), 3);

@@ -66,7 +66,7 @@ Err saver_save(Saver *s, int64_t step, int64_t fill)
 
 Err saver_prune(Saver *s, int64_t keep)
 {
-    return checkpoint_prune(&s->comm, saver_out_dir(s), keep);
+    return checkpoint_prune(&s->comm, saver_out_dir(s), (CheckpointKeep){.newest = keep});
 }
 
 Saved saver_found(Saver *s)

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,12 +23,13 @@ static struct {
     FaultKind kind;
     int64_t at, n_ops;
     bool armed;
+    int64_t n_free; /* -1: as it is */
     FaultLog *log;
     char *fd_path[MAX_FD]; /* relative; NULL: not watched */
-} shim;
+} shim = {.n_free = -1};
 
-static const char *const NAMES[N_FAULTS] = {"none",  "kill",  "enospc", "eio",
-                                            "eintr", "short", "full",   "dead"};
+static const char *const NAMES[N_FAULTS + 1] = {"none",  "kill", "enospc", "eio", "eintr",
+                                                "short", "full", "dead",   "hold"};
 
 const char *fault_name(FaultKind kind)
 {
@@ -44,13 +47,18 @@ void fault_arm(FaultKind kind, int64_t at)
     shim.kind = kind;
     shim.at = at;
     shim.n_ops = 0;
-    shim.armed = true;
+    __atomic_store_n(&shim.armed, true, __ATOMIC_SEQ_CST);
+}
+
+void fault_set_free(int64_t n_bytes)
+{
+    shim.n_free = n_bytes;
 }
 
 int64_t fault_disarm(void)
 {
-    shim.armed = false;
-    return shim.n_ops;
+    __atomic_store_n(&shim.armed, false, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&shim.n_ops, __ATOMIC_SEQ_CST);
 }
 
 /* ---- the record -------------------------------------------------------------------------- */
@@ -107,12 +115,14 @@ static const char *watched_fd(int fd)
 /* Count one operation; 0, or the errno it is to fail with. *half: put half of the bytes. */
 static int strike(bool needs_room, bool *half)
 {
-    if (!shim.armed)
+    if (!__atomic_load_n(&shim.armed, __ATOMIC_SEQ_CST))
         return 0;
     int64_t n = __atomic_add_fetch(&shim.n_ops, 1, __ATOMIC_SEQ_CST);
     bool here = n == shim.at, since = n >= shim.at;
     if (here && shim.kind == FAULT_KILL)
         kill(getpid(), SIGKILL);
+    while (here && shim.kind == FAULT_HOLD && __atomic_load_n(&shim.armed, __ATOMIC_SEQ_CST))
+        usleep(1000);
     if (here && shim.kind == FAULT_SHORT && half)
         *half = true;
     if (here && shim.kind == FAULT_ENOSPC)
@@ -251,6 +261,23 @@ int ftruncate(int fd, off_t length)
     return error ? refused(error) : (int)syscall(SYS_ftruncate, fd, length);
 }
 
+int statvfs(const char *path, struct statvfs *info)
+{
+    struct statfs found;
+    if (syscall(SYS_statfs, path, &found) < 0)
+        return -1;
+    *info = (struct statvfs){.f_bsize = (unsigned long)found.f_bsize,
+                             .f_frsize = (unsigned long)found.f_frsize,
+                             .f_blocks = found.f_blocks,
+                             .f_bfree = found.f_bfree,
+                             .f_bavail = found.f_bavail};
+    if (watched(path) && shim.n_free >= 0) {
+        info->f_frsize = 1;
+        info->f_bavail = (fsblkcnt_t)shim.n_free;
+    }
+    return 0;
+}
+
 /* ---- loaded into a program --------------------------------------------------------------- */
 
 __attribute__((constructor)) static void begin(void)
@@ -261,7 +288,7 @@ __attribute__((constructor)) static void begin(void)
         return;
     fault_watch(dir);
     int found = FAULT_NONE;
-    for (int i = 0; kind && i < N_FAULTS; i++)
+    for (int i = 0; kind && i <= FAULT_HOLD; i++)
         found = strcmp(kind, NAMES[i]) == 0 ? i : found;
     fault_arm((FaultKind)found, at ? strtoll(at, NULL, 10) : 0);
 }

@@ -24,7 +24,8 @@ typedef enum {
     FAULT_SHORT, /* a write puts half of its bytes; other operations work */
     FAULT_FULL,  /* from here on all that needs room fails with ENOSPC; removing works */
     FAULT_DEAD,  /* from here on everything fails with EIO */
-    N_FAULTS
+    N_FAULTS,
+    FAULT_HOLD = N_FAULTS /* this operation waits until fault_disarm, then works */
 } FaultKind;
 
 const char *fault_name(FaultKind kind);
@@ -33,6 +34,8 @@ const char *fault_name(FaultKind kind);
 void fault_watch(const char *dir);
 /* Operation number `at` from here on, counted from 1, fails so. FAULT_NONE: only count. */
 void fault_arm(FaultKind kind, int64_t at);
+/* What statvfs tells of the watched directory: so many bytes free. -1: the truth. */
+void fault_set_free(int64_t n_bytes);
 /* Nothing fails any more. Returns the operations since fault_arm. */
 int64_t fault_disarm(void);
 

@@ -368,10 +368,23 @@ static void test_failed_saves_end_the_run_only_when_there_are_three(void **state
     TestRun *run = *state;
     run_set(run, "checkpoint_interval", "1");
     run_set(run, "max_iters", "30");
+    run_set(run, "async_save", "false");
     check_no_err(try_open(run));
     break_out_dir(run);
     Err err = trainer_run(&run->trainer);
     assert_int_equal(run->trainer.progress.step, 3);
+    check_err(err, ERR_WRITE, "out");
+}
+
+static void test_so_do_failed_saves_beside_training(void **state)
+{
+    TestRun *run = *state;
+    run_set(run, "checkpoint_interval", "1");
+    run_set(run, "max_iters", "30");
+    check_no_err(try_open(run));
+    break_out_dir(run);
+    Err err = trainer_run(&run->trainer);
+    assert_in_range(run->trainer.progress.step, 3, 4); /* it is heard of a step later */
     check_err(err, ERR_WRITE, "out");
 }
 
@@ -538,6 +551,7 @@ int main(void)
         RUN_TEST(test_what_does_not_improve_is_not_saved_unless_asked),
         RUN_TEST(test_what_improves_is_saved),
         RUN_TEST(test_failed_saves_end_the_run_only_when_there_are_three),
+        RUN_TEST(test_so_do_failed_saves_beside_training),
         RUN_TEST(test_one_failed_save_is_forgotten_when_the_next_works),
         RUN_TEST(test_the_last_save_must_work),
         RUN_TEST(test_a_signal_saves_and_asks_to_be_run_again),
