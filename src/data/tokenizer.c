@@ -6,71 +6,14 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "text/utf8.h"
 
 enum {
-    N_CODE_POINTS = 0x110000,
-    FIRST_SURROGATE = 0xD800,
-    LAST_SURROGATE = 0xDFFF,
     META_VERSION = 1,
     META_MAX_BYTES = 4 << 20 /* 65536 characters take 1 MiB, written as "\uXXXX\uXXXX" */
 };
 
 #define META_FORMAT "gpt_ddp.tokenizer"
-
-/* ---- UTF-8 ------------------------------------------------------------------------------- */
-
-/* Bytes of the sequence that `lead` begins; 0 when none begins so. */
-static size_t utf8_length(uint8_t lead)
-{
-    if (lead < 0x80)
-        return 1;
-    if (lead < 0xC2) /* a continuation byte, or an overlong form of ASCII */
-        return 0;
-    if (lead < 0xE0)
-        return 2;
-    if (lead < 0xF0)
-        return 3;
-    return lead < 0xF5 ? 4 : 0;
-}
-
-static bool is_scalar(uint32_t c)
-{
-    return c < N_CODE_POINTS && (c < FIRST_SURROGATE || c > LAST_SURROGATE);
-}
-
-/* Decode one code point; returns its bytes, or 0 for anything that is not shortest-form UTF-8 of a
- * Unicode scalar value. Source: Unicode 15, table 3-7. */
-static size_t utf8_decode(const char *text, size_t n_bytes, uint32_t *code_point)
-{
-    static const uint8_t LEAD_BITS[5] = {0, 0x7F, 0x1F, 0x0F, 0x07};
-    static const uint32_t LEAST[5] = {0, 0, 0x80, 0x800, 0x10000};
-    const uint8_t *byte = (const uint8_t *)text;
-    size_t length = n_bytes ? utf8_length(byte[0]) : 0;
-    if (length == 0 || length > n_bytes)
-        return 0;
-    uint32_t c = byte[0] & LEAD_BITS[length];
-    for (size_t i = 1; i < length; i++) {
-        if ((byte[i] & 0xC0) != 0x80)
-            return 0;
-        c = c << 6 | (byte[i] & 0x3F);
-    }
-    *code_point = c;
-    return c >= LEAST[length] && is_scalar(c) ? length : 0;
-}
-
-static int32_t utf8_encode(uint32_t c, char *out)
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    int32_t length = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (int32_t i = length - 1; i > 0; i--, c >>= 6)
-        out[i] = (char)(0x80 | (c & 0x3F));
-    static const uint8_t LEAD_MARK[5] = {0, 0, 0xC0, 0xE0, 0xF0};
-    out[0] = (char)(LEAD_MARK[length] | c);
-    return length;
-}
 
 static Err not_utf8(const char *text, size_t at)
 {
@@ -132,7 +75,7 @@ static Err from_seen(Tokenizer *t, const bool *seen, int32_t n_kinds)
 {
     TRY(char_tokenizer(t, n_kinds));
     int32_t id = 0;
-    for (uint32_t c = 0; c < N_CODE_POINTS; c++)
+    for (uint32_t c = 0; c < UNICODE_CODE_POINTS; c++)
         if (seen[c])
             t->code_point[id++] = c;
     return index_code_points(t);
@@ -141,7 +84,7 @@ static Err from_seen(Tokenizer *t, const bool *seen, int32_t n_kinds)
 Err tokenizer_from_text(Tokenizer *t, const char *text, size_t n_bytes)
 {
     *t = (Tokenizer){0};
-    bool *seen = calloc(N_CODE_POINTS, sizeof *seen);
+    bool *seen = calloc(UNICODE_CODE_POINTS, sizeof *seen);
     if (!seen)
         FAIL(ERR_SYSTEM, "out of memory for the set of characters");
     int32_t n_kinds;

@@ -12,7 +12,7 @@ export OMP_NUM_THREADS=1
 
 corpus=$here/corpus
 rm -rf "$corpus"
-mkdir -p "$corpus"/{config,shards,meta,safetensors,record,hf_config,manifest}
+mkdir -p "$corpus"/{config,shards,meta,bpe,safetensors,record,hf_config,manifest}
 
 for ((i = 0; i < 200; i++)); do echo ab; done >text.txt
 "$bin/gpt_prepare" --kind=char --out=chars text.txt >/dev/null
@@ -30,6 +30,12 @@ done
 cp out_true/step_00000001/optimizer.safetensors "$corpus/safetensors/optimizer"
 cp chars/meta.json "$corpus/meta/char"
 cp bytes/meta.json "$corpus/meta/byte"
+{
+    cat "$here/../golden/bpe/vocab.json"
+    printf '\0'
+    cat "$here/../golden/bpe/merges.txt"
+} >"$corpus/bpe/both"
+printf '#version: 0.2\na a\na b\naa a\naa b\naaa a\nab ab\n\xc4\xa0 a\n' >"$corpus/bpe/merges"
 "$bin/gpt_ddp" --print-config >"$corpus/config/printed"
 printf "; quotes, comments\n[run]\nout_dir = 'a #b' # c\n[model]\r\nn_layer=3\nbias = off\n" >"$corpus/config/quotes"
 head -c 64 chars/val.bin >"$corpus/shards/nanogpt"

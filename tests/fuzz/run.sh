@@ -28,7 +28,7 @@ fi
 declare -A READER=([config]="src/config/config.c src/config/ini.c src/config/value.c" [shards]=src/data/shards.c
     [meta]=src/data/tokenizer.c [safetensors]="src/checkpoint/safetensors.c src/checkpoint/hf.c"
     [record]="src/checkpoint/record.c src/checkpoint/doc.c" [hf_config]="src/checkpoint/hf.c src/checkpoint/doc.c"
-    [manifest]="src/checkpoint/manifest.c")
+    [manifest]="src/checkpoint/manifest.c" [bpe]=src/text/bpe_load.c)
 
 # "file covered/all lines" per file, when llvm-cov is there.
 coverage() { # target
@@ -53,7 +53,7 @@ run_target() { # target
 }
 
 targets=("$@")
-[ $# -gt 0 ] || targets=(config shards meta safetensors record hf_config manifest)
+[ $# -gt 0 ] || targets=(config shards meta bpe safetensors record hf_config manifest)
 faults=0
 for target in "${targets[@]}"; do
     run_target "$target" || faults=$((faults + 1))

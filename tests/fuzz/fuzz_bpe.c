@@ -1,0 +1,76 @@
+/* vocab.json and merges.txt, with a zero byte between them; without one: merges.txt beside a small
+ * vocabulary. What is accepted encodes any bytes and decodes to them. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/file.h"
+#include "tests/fuzz/fuzz.h"
+#include "text/bpe.h"
+#include "text/utf8.h"
+
+enum { VOCAB_BYTES = 8192 };
+
+/* The 256 bytes and a few more tokens; returns the length. */
+static size_t small_vocab(char vocab[VOCAB_BYTES])
+{
+    static const char MORE[] = "\"aa\":256,\"ab\":257,\"aaa\":258,\"aab\":259,\"aaaa\":260,"
+                               "\"abab\":261,\"\\u0120a\":262,\"<|endoftext|>\":263}";
+    char *at = vocab + sprintf(vocab, "{");
+    int id = 0;
+    for (uint32_t c = 33; c < 0x144; c++) {
+        char text[UTF8_MAX_BYTES];
+        if ((c >= 127 && c < 161) || c == 173)
+            continue;
+        int length = utf8_encode(c, text);
+        const char *escape = c == '"' || c == '\\' ? "\\" : "";
+        at += sprintf(at, "\"%s%.*s\":%d,", escape, length, text, id++);
+    }
+    ASSERT(id == 256, "%d letters", id);
+    return (size_t)(at - vocab) + (size_t)sprintf(at, "%s", MORE);
+}
+
+static void write_files(const uint8_t *data, size_t n_bytes)
+{
+    char vocab[VOCAB_BYTES];
+    const uint8_t *zero = memchr(data, 0, n_bytes);
+    if (zero) {
+        fuzz_file("vocab.json", data, (size_t)(zero - data));
+        fuzz_file("merges.txt", zero + 1, n_bytes - (size_t)(zero - data) - 1);
+    } else {
+        fuzz_file("vocab.json", vocab, small_vocab(vocab));
+        fuzz_file("merges.txt", data, n_bytes);
+    }
+}
+
+static void check_round_trip(const Bpe *bpe, const char *text, size_t n_bytes)
+{
+    BpeEncoder *e;
+    uint16_t *ids = malloc((n_bytes + 1) * sizeof *ids);
+    int64_t n_ids;
+    size_t at = 0, n;
+    Err err = bpe_encoder_open(&e, bpe);
+    ASSERT(ids && !err, "no memory");
+    err = bpe_encode(e, text, n_bytes, ids, &n_ids);
+    ASSERT(!err, "%s", err_message(err));
+    for (int64_t i = 0; i < n_ids; i++, at += n) {
+        const char *token = bpe_text(bpe, ids[i], &n);
+        ASSERT(at + n <= n_bytes && memcmp(token, text + at, n) == 0, "token %d", (int)i);
+    }
+    ASSERT(at == n_bytes, "%zu of %zu bytes", at, n_bytes);
+    bpe_encoder_close(e);
+    free(ids);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
+{
+    Bpe *bpe;
+    write_files(data, n_bytes);
+    Err err = bpe_open(&bpe, fuzz_dir());
+    if (!err)
+        check_round_trip(bpe, (const char *)data, n_bytes);
+    bpe_close(bpe);
+    err_free(err);
+    return 0;
+}
