@@ -91,6 +91,7 @@ static Err load_config(Options *o, char **word, int32_t n_words)
     int32_t n_overrides = 0;
     TRY(split_words(word, n_words, &path, &n_overrides));
     TRY(config_load(&o->cfg, path, n_overrides, word));
+    TRY(checkpoint_adopt_shape(&o->cfg));
     return parse_plan_flags(o);
 }
 

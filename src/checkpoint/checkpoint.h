@@ -100,6 +100,12 @@ Err checkpoint_verify(const char *dir);
  * collective. */
 Err checkpoint_read_dims(const char *dir, GptDims *dims);
 
+/* The model's shape, where settings do not give it, becomes that of the model directory in
+ * init_from (with its vocabulary), or of the newest checkpoint of a run that is resumed. What is
+ * given stays, and is compared when the weights are loaded. ERR_MISSING and ERR_DATA for a
+ * directory; a checkpoint that cannot be read changes nothing. Not collective. */
+Err checkpoint_adopt_shape(Config *cfg);
+
 /* How the run that saved a directory cut its steps up; zeros when that is not in it. ERR_MISSING,
  * ERR_DATA. Not collective. */
 Err checkpoint_read_cut(const char *dir, StepCut *cut);
@@ -113,8 +119,8 @@ Err checkpoint_read_tuning(const char *dir, char **text);
 Err checkpoint_load(const CheckpointState *state, const char *dir, Progress *progress);
 
 /* Weights only, into model->params, and into optim's master as they are in the file, its moments
- * becoming zero; optim NULL: a model that is not trained. For sampling and for init_from = a
- * directory. Not collective. */
+ * becoming zero; optim NULL: a model that is not trained. Of a directory with more positions than
+ * the model the first are taken. For sampling and for init_from = a directory. Not collective. */
 Err checkpoint_load_weights(const char *dir, GPT2 *model, AdamW *optim, Device *dev);
 
 #ifdef __cplusplus

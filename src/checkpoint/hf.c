@@ -160,11 +160,9 @@ bool hf_zero_bias(const Param *p, SafeTensor *t)
 
 /* Everything one matching needs. */
 typedef struct {
-    const SafeFile *file;
-    const char *path;
     const GptDims *dims;
     const Layout *layout;
-    const SafeTensor **found, *lm_head;
+    Weight *found, lm_head;
 } Match;
 
 static const char *without_prefix(const char *name)
@@ -197,82 +195,99 @@ Err hf_check_shape(const char *path, const SafeTensor *t, const SafeTensor *want
 }
 
 /* Is t the bias that weight p would have? It must be zero then. */
-static Err match_zero_bias(const Match *m, const Param *p, const SafeTensor *t, bool *matched)
+static Err match_zero_bias(const Param *p, const Weight *w, bool *matched)
 {
     SafeTensor bias;
-    *matched = hf_zero_bias(p, &bias) && strcmp(bias.name, without_prefix(t->name)) == 0;
+    const char *path = w->file->path, *name = w->tensor->name;
+    *matched = hf_zero_bias(p, &bias) && strcmp(bias.name, without_prefix(name)) == 0;
     if (!*matched)
         return OK;
-    TRY(hf_check_shape(m->path, t, &bias));
+    TRY(hf_check_shape(path, w->tensor, &bias));
     for (int64_t i = 0; i < bias.dim[0]; i++) {
         float value;
-        safe_read_f32(m->file, t, i, 1, &value);
+        weight_read_f32(w, i, 1, &value);
         if (value != 0)
             FAIL(ERR_DATA,
                  "%s: tensor %s: element %lld is %g; a model with bias = false cannot "
                  "hold it",
-                 m->path, t->name, (long long)i, (double)value);
+                 path, name, (long long)i, (double)value);
     }
     return OK;
 }
 
-static Err match_param(Match *m, int32_t index, const SafeTensor *t)
+static Err match_param(Match *m, int32_t index, const Weight *w)
 {
-    SafeTensor wanted = hf_tensor(&m->layout->param[index], "");
-    if (m->found[index])
-        FAIL(ERR_DATA, "%s: tensors %s and %s are the same", m->path, m->found[index]->name,
-             t->name);
-    TRY(hf_check_shape(m->path, t, &wanted));
-    m->found[index] = t;
+    const Param *p = &m->layout->param[index];
+    const SafeTensor *t = w->tensor;
+    SafeTensor wanted = hf_tensor(p, "");
+    if (m->found[index].file)
+        FAIL(ERR_DATA, "%s: tensors %s and %s are the same", w->file->path,
+             m->found[index].tensor->name, t->name);
+    if (p->kind == PARAM_WPE && t->rank == wanted.rank && t->dim[0] > wanted.dim[0])
+        wanted.dim[0] = t->dim[0];
+    TRY(hf_check_shape(w->file->path, t, &wanted));
+    m->found[index] = *w;
     return OK;
 }
 
-static Err match_tensor(Match *m, const SafeTensor *t)
+static Err match_tensor(Match *m, const Weight *w)
 {
-    const char *name = without_prefix(t->name);
+    const char *name = without_prefix(w->tensor->name);
     bool matched = is_mask(name);
-    if (strcmp(t->name, LM_HEAD) == 0) {
-        m->lm_head = t;
+    if (strcmp(w->tensor->name, LM_HEAD) == 0) {
+        m->lm_head = *w;
         return OK;
     }
     for (int32_t i = 0; i < m->layout->n_params && !matched; i++) {
         const Param *p = &m->layout->param[i];
         if (strcmp(name, p->name) == 0)
-            return match_param(m, i, t);
+            return match_param(m, i, w);
         if (!m->dims->bias)
-            TRY(match_zero_bias(m, p, t, &matched));
+            TRY(match_zero_bias(p, w, &matched));
     }
     if (!matched)
-        FAIL(ERR_DATA, "%s: tensor %s: no such tensor in a GPT-2 of %d layers", m->path, t->name,
-             m->dims->n_layer);
+        FAIL(ERR_DATA, "%s: tensor %s: no such tensor in a GPT-2 of %d layers", w->file->path,
+             w->tensor->name, m->dims->n_layer);
     return OK;
+}
+
+static Err match_file(Match *m, const WeightFile *file)
+{
+    for (int32_t i = 0; i < file->safe.n_tensors; i++)
+        TRY(match_tensor(m, &(Weight){file, &file->safe.tensor[i]}));
+    return OK;
+}
+
+static const uint8_t *bytes_of(const Weight *w)
+{
+    return w->file->safe.map.data + w->tensor->offset;
 }
 
 /* A head of its own would be lost without a word. */
 static Err check_tied(const Match *m)
 {
-    const SafeTensor *head = m->lm_head, *wte = m->found[0];
-    if (!head)
+    const Weight *head = &m->lm_head, *wte = &m->found[0];
+    if (!head->file)
         return OK;
     ASSERT(m->layout->param[0].kind == PARAM_WTE, "%s comes first", m->layout->param[0].name);
-    bool tied = head->dtype == wte->dtype && head->n_bytes == wte->n_bytes &&
-                memcmp(m->file->map.data + head->offset, m->file->map.data + wte->offset,
-                       wte->n_bytes) == 0;
+    bool tied = head->tensor->dtype == wte->tensor->dtype &&
+                head->tensor->n_bytes == wte->tensor->n_bytes &&
+                memcmp(bytes_of(head), bytes_of(wte), wte->tensor->n_bytes) == 0;
     if (!tied)
         FAIL(ERR_DATA, "%s: tensor %s: it differs from wte.weight; only tied heads are supported",
-             m->path, LM_HEAD);
+             head->file->path, LM_HEAD);
     return OK;
 }
 
-Err hf_match(const SafeFile *file, const char *path, const GptDims *dims, const Layout *layout,
-             const SafeTensor **found)
+Err hf_match(const Weights *weights, const char *where, const GptDims *dims, const Layout *layout,
+             Weight *found)
 {
-    Match m = {file, path, dims, layout, found, NULL};
+    Match m = {dims, layout, found, {0}};
     memset(found, 0, (size_t)layout->n_params * sizeof *found);
-    for (int32_t i = 0; i < file->n_tensors; i++)
-        TRY(match_tensor(&m, &file->tensor[i]));
+    for (int32_t i = 0; i < weights->n_files; i++)
+        TRY(match_file(&m, &weights->file[i]));
     for (int32_t i = 0; i < layout->n_params; i++)
-        if (!found[i])
-            FAIL(ERR_DATA, "%s: tensor %s is missing", path, layout->param[i].name);
+        if (!found[i].file)
+            FAIL(ERR_DATA, "%s: tensor %s is missing", where, layout->param[i].name);
     return check_tied(&m);
 }

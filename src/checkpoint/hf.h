@@ -7,7 +7,7 @@
 #ifndef GPT_CHECKPOINT_HF_H
 #define GPT_CHECKPOINT_HF_H
 
-#include "checkpoint/safetensors.h"
+#include "checkpoint/weights.h"
 #include "model/layout.h"
 
 #ifdef __cplusplus
@@ -31,12 +31,13 @@ bool hf_zero_bias(const Param *p, SafeTensor *t);
  * floats. */
 Err hf_check_shape(const char *path, const SafeTensor *t, const SafeTensor *wanted);
 
-/* found[i] = the tensor of layout->param[i], for all of them. ERR_DATA when one is missing, occurs
- * twice, has another shape (which dimension, both values), when lm_head.weight is not wte.weight,
- * when the model has no biases and the file's are not zero, or for a tensor that is no part of a
- * GPT-2. */
-Err hf_match(const SafeFile *file, const char *path, const GptDims *dims, const Layout *layout,
-             const SafeTensor **found);
+/* found[i] = the tensor of layout->param[i], for all of them; `where` names the weights in
+ * messages. wpe may have more rows than the model, which uses the first. ERR_DATA when one is
+ * missing, occurs twice, has another shape (which dimension, both values), when lm_head.weight is
+ * not wte.weight, when the model has no biases and the file's are not zero, or for a tensor that is
+ * no part of a GPT-2. */
+Err hf_match(const Weights *weights, const char *where, const GptDims *dims, const Layout *layout,
+             Weight *found);
 
 #ifdef __cplusplus
 }

@@ -41,15 +41,16 @@ static const char *gelu_name(GeluKind kind)
     return kind == GELU_ERF ? "erf" : "tanh";
 }
 
-/* All that changes what the weights mean; dropout does not. */
+/* All that changes what the weights mean; dropout does not, nor do positions that are not used. */
 static Err check_dims(const char *dir, const GptDims *run, GptDims *file)
 {
     TRY(checkpoint_read_dims(dir, file));
     TRY(same_number(dir, "n_layer", file->n_layer, run->n_layer));
     TRY(same_number(dir, "n_head", file->n_head, run->n_head));
     TRY(same_number(dir, "n_embd", file->n_embd, run->n_embd));
-    TRY(same_number(dir, "block_size", file->block_size, run->block_size));
     TRY(same_number(dir, "vocab_size", file->vocab_size, run->vocab_size));
+    if (file->block_size < run->block_size)
+        TRY(same_number(dir, "block_size", file->block_size, run->block_size));
     return same_word(dir, "gelu", gelu_name(file->gelu), gelu_name(run->gelu));
 }
 
@@ -67,13 +68,13 @@ typedef struct {
     int64_t n_staging; /* elements */
 } Path;
 
-/* Elements [from, from + n) of tensor t to elements [to, to + n) of params, rounded. */
-static Err move_to_params(const Path *path, const SafeFile *file, const SafeTensor *t, int64_t from,
-                          Tensor params, int64_t to, int64_t n)
+/* Elements [from, from + n) of w to elements [to, to + n) of params, rounded. */
+static Err move_to_params(const Path *path, const Weight *w, int64_t from, Tensor params,
+                          int64_t to, int64_t n)
 {
     for (int64_t done = 0, part; done < n; done += part) {
         part = n - done < path->n_staging ? n - done : path->n_staging;
-        safe_read_f32(file, t, from + done, part, path->staging);
+        weight_read_f32(w, from + done, part, path->staging);
         f32_to_parameters(params.dtype, path->staging, part);
         device_upload(path->dev, tensor_range(params, to + done, part), path->staging);
         TRY(device_sync(path->dev)); /* staging is free again */
@@ -82,44 +83,41 @@ static Err move_to_params(const Path *path, const SafeFile *file, const SafeTens
 }
 
 /* The same to a shard vector of the optimizer. */
-static Err move_to_shard(const Path *path, const SafeFile *file, const SafeTensor *t, int64_t from,
-                         AdamW *optim, AdamwRole role, int64_t to, int64_t n)
+static Err move_to_shard(const Path *path, const Weight *w, int64_t from, AdamW *optim,
+                         AdamwRole role, int64_t to, int64_t n)
 {
     for (int64_t done = 0, part; done < n; done += part) {
         part = n - done < path->n_staging ? n - done : path->n_staging;
-        safe_read_f32(file, t, from + done, part, path->staging);
+        weight_read_f32(w, from + done, part, path->staging);
         TRY(adamw_write(optim, path->dev, role, to + done, part, path->staging));
     }
     return OK;
 }
 
 /* The whole flat vector, padding zero. */
-static Err load_params(const Path *path, const SafeFile *file, const SafeTensor *const *tensor,
-                       const Layout *layout, Tensor params)
+static Err load_params(const Path *path, const Weight *weight, const Layout *layout, Tensor params)
 {
     device_zero(path->dev, params);
     for (int32_t i = 0; i < layout->n_params; i++) {
         const Param *p = &layout->param[i];
-        TRY(move_to_params(path, file, tensor[i], 0, params, p->offset, param_file_count(p)));
+        TRY(move_to_params(path, &weight[i], 0, params, p->offset, param_file_count(p)));
     }
     return OK;
 }
 
 /* What this rank owns; padding stays as it is. */
-static Err load_shard(const Path *path, const SafeFile *file, const SafeTensor *const *tensor,
-                      AdamW *optim, AdamwRole role)
+static Err load_shard(const Path *path, const Weight *weight, AdamW *optim, AdamwRole role)
 {
     for (int32_t i = 0; i < optim->shard->n_segments; i++) {
         const Segment *s = &optim->shard->segment[i];
-        TRY(move_to_shard(path, file, tensor[s->param], s->within, optim, role, s->local,
-                          s->count));
+        TRY(move_to_shard(path, &weight[s->param], s->within, optim, role, s->local, s->count));
     }
     return OK;
 }
 
 /* ---- the files --------------------------------------------------------------------------- */
 
-static Err new_table(const Layout *layout, const SafeTensor ***table)
+static Err new_table(const Layout *layout, Weight **table)
 {
     *table = calloc((size_t)layout->n_params, sizeof **table);
     if (!*table)
@@ -131,33 +129,31 @@ static Err new_table(const Layout *layout, const SafeTensor ***table)
 static Err load_model(const Path *path, const char *dir, GPT2 *model, AdamW *optim)
 {
     Err err;
-    char name[FILE_PATH_BYTES];
-    SafeFile file = {0};
-    const SafeTensor **tensor = NULL;
-    TRY(path_join(name, dir, MODEL_NAME));
-    TRY_GOTO(err, done, new_table(model->layout, &tensor));
-    TRY_GOTO(err, done, safe_open(&file, name));
-    TRY_GOTO(err, done, hf_match(&file, name, &model->dims, model->layout, tensor));
-    TRY_GOTO(err, done, load_params(path, &file, tensor, model->layout, model->params));
+    Weights weights = {0};
+    Weight *found = NULL;
+    TRY_GOTO(err, done, new_table(model->layout, &found));
+    TRY_GOTO(err, done, weights_open(&weights, dir));
+    TRY_GOTO(err, done, hf_match(&weights, dir, &model->dims, model->layout, found));
+    TRY_GOTO(err, done, load_params(path, found, model->layout, model->params));
     if (optim && optim->form.master != MASTER_NONE)
-        TRY_GOTO(err, done, load_shard(path, &file, tensor, optim, ADAMW_MASTER));
+        TRY_GOTO(err, done, load_shard(path, found, optim, ADAMW_MASTER));
 done:
-    safe_close(&file);
-    free(tensor);
+    weights_close(&weights);
+    free(found);
     return err;
 }
 
-/* tensor[i] = the state of parameter i under this prefix. */
-static Err find_state(const SafeFile *file, const char *path, const char *prefix,
-                      const Layout *layout, const SafeTensor **tensor)
+/* found[i] = the state of parameter i under this prefix. */
+static Err find_state(const WeightFile *file, const char *prefix, const Layout *layout,
+                      Weight *found)
 {
     for (int32_t i = 0; i < layout->n_params; i++) {
         SafeTensor wanted = hf_tensor(&layout->param[i], prefix);
-        const SafeTensor *t = safe_find(file, wanted.name);
+        const SafeTensor *t = safe_find(&file->safe, wanted.name);
         if (!t)
-            FAIL(ERR_DATA, "%s: tensor %s is missing", path, wanted.name);
-        TRY(hf_check_shape(path, t, &wanted));
-        tensor[i] = t;
+            FAIL(ERR_DATA, "%s: tensor %s is missing", file->path, wanted.name);
+        TRY(hf_check_shape(file->path, t, &wanted));
+        found[i] = (Weight){file, t};
     }
     return OK;
 }
@@ -166,21 +162,21 @@ static Err load_optimizer(const Path *path, const char *dir, const Layout *layou
 {
     Err err;
     char name[FILE_PATH_BYTES];
-    SafeFile file = {0};
-    const SafeTensor **tensor = NULL;
+    WeightFile file = {.path = name};
+    Weight *found = NULL;
     TRY(path_join(name, dir, OPTIMIZER_NAME));
-    TRY_GOTO(err, done, new_table(layout, &tensor));
-    TRY_GOTO(err, done, safe_open(&file, name));
-    TRY_GOTO(err, done, find_state(&file, name, EXP_AVG_PREFIX, layout, tensor));
-    TRY_GOTO(err, done, load_shard(path, &file, tensor, optim, ADAMW_M));
-    TRY_GOTO(err, done, find_state(&file, name, EXP_AVG_SQ_PREFIX, layout, tensor));
-    TRY_GOTO(err, done, load_shard(path, &file, tensor, optim, ADAMW_V));
-    if (file.n_tensors != 2 * layout->n_params)
-        err = ERR_NEW(ERR_DATA, "%s: %d tensors, wanted %d", name, file.n_tensors,
+    TRY_GOTO(err, done, new_table(layout, &found));
+    TRY_GOTO(err, done, safe_open(&file.safe, name));
+    TRY_GOTO(err, done, find_state(&file, EXP_AVG_PREFIX, layout, found));
+    TRY_GOTO(err, done, load_shard(path, found, optim, ADAMW_M));
+    TRY_GOTO(err, done, find_state(&file, EXP_AVG_SQ_PREFIX, layout, found));
+    TRY_GOTO(err, done, load_shard(path, found, optim, ADAMW_V));
+    if (file.safe.n_tensors != 2 * layout->n_params)
+        err = ERR_NEW(ERR_DATA, "%s: %d tensors, wanted %d", name, file.safe.n_tensors,
                       2 * layout->n_params);
 done:
-    safe_close(&file);
-    free(tensor);
+    safe_close(&file.safe);
+    free(found);
     return err;
 }
 
@@ -192,6 +188,7 @@ static Err load_mine(const CheckpointState *state, const char *dir, Progress *pr
                        (int64_t)(tensor_bytes(state->staging) / sizeof(float))};
     TRY(path_join(trainer, dir, TRAINER_NAME));
     TRY(check_dims(dir, &state->model->dims, &file));
+    TRY(same_number(dir, "block_size", file.block_size, state->model->dims.block_size));
     TRY(check_bias(dir, &state->model->dims, &file));
     TRY(record_read(trainer, progress));
     TRY(adamw_reset(state->optim, state->dev)); /* the padding */

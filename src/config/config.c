@@ -6,21 +6,21 @@
 #include "config/field.h"
 #include "config/ini.h"
 
-enum { WHERE_BYTES = 512, MAX_FIELDS = 64 };
+enum { WHERE_BYTES = 512 };
 
 /* Where each setting came from, for messages about two of them. */
 enum { FROM_DEFAULT = 0, FROM_ARGUMENT = INT32_MAX }; /* between them: the line in the file */
 
 typedef struct {
     const char *path;
-    int32_t line[MAX_FIELDS];
+    int32_t line[CONFIG_MAX_SETTINGS];
 } Origins;
 
 /* ---- setting ----------------------------------------------------------------------------- */
 
 void config_defaults(Config *cfg)
 {
-    ASSERT(field_count() <= MAX_FIELDS, "%d fields", (int)field_count());
+    ASSERT(field_count() <= CONFIG_MAX_SETTINGS, "%d fields", (int)field_count());
     memset(cfg, 0, sizeof *cfg); /* two equal configs are equal byte for byte */
     for (int32_t i = 0; i < field_count(); i++) {
         Err err = field_read(field_at(i), cfg, "", field_at(i)->default_text);
@@ -83,6 +83,7 @@ static Err set_key(Config *cfg, Origins *origins, int32_t line, const char *wher
     TRY(clean_value(text, where, key, value));
     TRY(field_read(field_at(i), cfg, where, text));
     origins->line[i] = line;
+    cfg->given[i] = true;
     return OK;
 }
 
@@ -354,6 +355,13 @@ ConfigInit config_init_kind(const Config *cfg)
     static const char WORDS[] = " scratch resume auto "; /* in the order of ConfigInit */
     int32_t i = words_find(WORDS, cfg->model.init_from);
     return i < 0 ? INIT_DIRECTORY : (ConfigInit)i;
+}
+
+bool config_is_given(const Config *cfg, const char *key)
+{
+    int32_t i = field_find(key);
+    ASSERT(i >= 0, "no setting %s", key);
+    return cfg->given[i];
 }
 
 void config_keep_cut(Config *cfg, const StepCut *cut)

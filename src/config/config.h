@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-enum { CONFIG_TEXT_BYTES = 1024 };
+enum { CONFIG_TEXT_BYTES = 1024, CONFIG_MAX_SETTINGS = 128 };
 
 /* "auto" in a numeric setting: somebody who knows more decides (the planner, the data, the
  * device). */
@@ -131,6 +131,7 @@ typedef struct {
     MemoryConfig memory;
     FaultConfig fault;
     char notice[CONFIG_TEXT_BYTES]; /* nanoGPT keys without meaning here, in a line; or "" */
+    bool given[CONFIG_MAX_SETTINGS]; /* settings that are no defaults: config_is_given */
 } Config;
 
 /* How a run cut its steps up: what of the choices left to the plan the order of sums depends on,
@@ -157,7 +158,7 @@ Err config_set(Config *cfg, const char *where, const char *key, const char *valu
 Err config_check(const Config *cfg);
 
 /* The resolved settings as an INI file that config_load reads back to the same Config (but for
- * notice). */
+ * notice, and that all are given). */
 void config_print(const Config *cfg, FILE *out);
 
 /* The key table for people: section, key, default, bounds, unit, meaning. */
@@ -169,6 +170,10 @@ void config_visit(const Config *cfg, void (*visit)(void *arg, const char *key, c
                   void *arg);
 
 ConfigInit config_init_kind(const Config *cfg);
+
+/* Does the setting come from a file or an override (or config_set), even if it is the default? An
+ * ASSERT when there is no such key. */
+bool config_is_given(const Config *cfg, const char *key);
 
 /* Of the settings in a StepCut, those that are `auto` become what they are there. */
 void config_keep_cut(Config *cfg, const StepCut *cut);

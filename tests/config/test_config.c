@@ -171,6 +171,16 @@ static void test_override_value_may_hold_equal_signs(void **state)
     assert_string_equal(cfg.data.dataset, "a = b");
 }
 
+static void test_what_is_given_is_known(void **state)
+{
+    Config cfg;
+    const char *path = temp_write_text(*state, "given.ini", "n_layer = 12\n");
+    check_no_err(load(&cfg, path, "--n_embd=96", NULL, NULL));
+    assert_true(config_is_given(&cfg, "n_layer")); /* the default, and yet given */
+    assert_true(config_is_given(&cfg, "n_embd"));
+    assert_false(config_is_given(&cfg, "n_head"));
+}
+
 static void test_set_names_its_place(void **state)
 {
     (void)state;
@@ -328,6 +338,7 @@ static void check_round_trip(Temp *t, const Config *cfg)
     config_print(cfg, out);
     assert_int_equal(fclose(out), 0);
     check_no_err(config_load(&again, t->path, 0, NULL));
+    memcpy(again.given, cfg->given, sizeof again.given);
     assert_memory_equal(cfg, &again, sizeof again);
 }
 
@@ -406,6 +417,7 @@ static void test_visited_values_can_be_set(void **state)
     for (int i = 0; i < N_OTHER; i++)
         check_no_err(config_set(&cfg, "test", OTHER[i].key, OTHER[i].value));
     config_visit(&cfg, set_again, &again);
+    memcpy(again.given, cfg.given, sizeof again.given);
     assert_memory_equal(&cfg, &again, sizeof cfg);
 }
 
@@ -464,6 +476,7 @@ int main(void)
         cmocka_unit_test(test_override_spellings),
         IN_TEMP(test_override_beats_file_and_last_wins),
         cmocka_unit_test(test_override_value_may_hold_equal_signs),
+        IN_TEMP(test_what_is_given_is_known),
         cmocka_unit_test(test_set_names_its_place),
         cmocka_unit_test(test_check_without_a_place),
         cmocka_unit_test(test_every_key_is_in_the_table_above),

@@ -19,7 +19,7 @@ static void read_tensor(const SafeFile *file, const SafeTensor *t)
     safe_read_f32(file, t, count - n, n, piece);
 }
 
-static void match(const SafeFile *file, bool bias)
+static void match(WeightFile *file, bool bias)
 {
     const GptDims dims = {.n_layer = 1,
                           .n_head = 1,
@@ -31,23 +31,25 @@ static void match(const SafeFile *file, bool bias)
     Layout layout;
     Err err = layout_make(&layout, &dims, 1000, 64);
     ASSERT(!err, "%s", err_message(err));
-    const SafeTensor **found = calloc((size_t)layout.n_params, sizeof *found);
+    const Weights weights = {1, file};
+    Weight *found = calloc((size_t)layout.n_params, sizeof *found);
     ASSERT(found, "no memory");
-    err_free(hf_match(file, "file", &dims, &layout, found));
+    err_free(hf_match(&weights, "file", &dims, &layout, found));
     free(found);
     layout_free(&layout);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
 {
-    SafeFile file;
-    Err err = safe_open(&file, fuzz_file("model.safetensors", data, n_bytes));
+    char path[] = "model.safetensors";
+    WeightFile file = {.path = path};
+    Err err = safe_open(&file.safe, fuzz_file(path, data, n_bytes));
     if (!err) {
-        for (int32_t i = 0; i < file.n_tensors; i++)
-            read_tensor(&file, &file.tensor[i]);
+        for (int32_t i = 0; i < file.safe.n_tensors; i++)
+            read_tensor(&file.safe, &file.safe.tensor[i]);
         match(&file, true);
         match(&file, false);
-        safe_close(&file);
+        safe_close(&file.safe);
     }
     err_free(err);
     return 0;

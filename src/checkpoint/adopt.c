@@ -1,0 +1,59 @@
+/* The shape of a model that is there already, as settings. */
+#include "checkpoint/checkpoint.h"
+
+static void adopt_number(Config *cfg, const char *key, int64_t *setting, int64_t value)
+{
+    if (!config_is_given(cfg, key))
+        *setting = value;
+}
+
+static void adopt(Config *cfg, const GptDims *dims)
+{
+    ModelConfig *model = &cfg->model;
+    adopt_number(cfg, "n_layer", &model->n_layer, dims->n_layer);
+    adopt_number(cfg, "n_head", &model->n_head, dims->n_head);
+    adopt_number(cfg, "n_embd", &model->n_embd, dims->n_embd);
+    adopt_number(cfg, "block_size", &model->block_size, dims->block_size);
+    if (!config_is_given(cfg, "bias"))
+        model->bias = dims->bias;
+    if (!config_is_given(cfg, "gelu"))
+        model->gelu = dims->gelu == GELU_ERF ? CONFIG_GELU_ERF : CONFIG_GELU_TANH;
+}
+
+static Err adopt_directory(Config *cfg)
+{
+    GptDims dims;
+    TRY(checkpoint_read_dims(cfg->model.init_from, &dims));
+    adopt(cfg, &dims);
+    adopt_number(cfg, "vocab_size", &cfg->model.vocab_size, dims.vocab_size);
+    return config_check(cfg);
+}
+
+/* What is wrong with a checkpoint is said where it is loaded, or an older one in its place. */
+static Err adopt_newest(Config *cfg)
+{
+    char dir[FILE_PATH_BYTES];
+    bool found = false;
+    GptDims dims;
+    Err err = checkpoint_newest(cfg->run.out_dir, &found, dir);
+    if (!err && found)
+        err = checkpoint_read_dims(dir, &dims);
+    if (!err && found)
+        adopt(cfg, &dims);
+    err_free(err);
+    return config_check(cfg);
+}
+
+Err checkpoint_adopt_shape(Config *cfg)
+{
+    switch (config_init_kind(cfg)) {
+    case INIT_DIRECTORY:
+        return adopt_directory(cfg);
+    case INIT_RESUME:
+    case INIT_AUTO:
+        return adopt_newest(cfg);
+    case INIT_SCRATCH:
+        break;
+    }
+    return OK;
+}

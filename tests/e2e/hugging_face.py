@@ -1,0 +1,76 @@
+"""The Python side of test_transformers.sh.
+
+    hugging_face.py make    MODELS in the working folder, as transformers saves them, and data/NAME with one window of random
+                            tokens to validate; prints "NAME LOSS", the loss of that window
+    hugging_face.py look DIR TOKENS ...    prints "DIR LOSS" for each; complaints about tensors end it
+"""
+import os
+import shutil
+import sys
+
+import numpy
+import torch
+from safetensors.torch import load_file, save_file
+import transformers as hf
+
+# name: layers, heads, width, vocabulary, positions, dtype, size of a file, activation, positions used
+MODELS = {
+    "single": (2, 2, 32, 97, 24, torch.float32, "1GB", "gelu_new", 24),
+    "shards": (3, 4, 64, 211, 32, torch.float32, "60KB", "gelu", 32),
+    "half": (1, 3, 48, 65, 16, torch.bfloat16, "1GB", "gelu_new", 16),
+    "float16": (1, 3, 48, 65, 16, torch.float16, "20KB", "gelu_new", 16),
+    "cropped": (2, 2, 32, 97, 24, torch.float32, "1GB", "gelu_new", 10),
+}
+
+
+def make_model(name, layers, heads, width, vocab, positions, dtype, size, activation):
+    config = hf.GPT2Config(n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocab, n_positions=positions,
+                           activation_function=activation, bos_token_id=None, eos_token_id=None, initializer_range=0.2)
+    hf.GPT2LMHeadModel(config).to(dtype).save_pretrained(name, max_shard_size=size)
+
+
+def make_tokens(name, vocab, positions):
+    rng = numpy.random.default_rng(3)
+    os.makedirs(f"data/{name}")
+    for file, n in ("val", positions + 1), ("train", 40 * positions):
+        rng.integers(0, vocab, n).astype(numpy.uint16).tofile(f"data/{name}/{file}.bin")
+
+
+def look(folder, tokens):
+    model, info = hf.GPT2LMHeadModel.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+    assert not any(info[key] for key in info if "keys" in key), (folder, info)
+    ids = torch.tensor(numpy.fromfile(tokens, dtype=numpy.uint16).astype(numpy.int64))[None]
+    model.eval()
+    with torch.no_grad():
+        logits = model(ids[:, :-1]).logits
+        loss = torch.nn.functional.cross_entropy(logits[0].double(), ids[0, 1:])
+        assert model.generate(ids[:, :3], max_new_tokens=5, do_sample=False, pad_token_id=0).shape[1] == 8
+    print(folder, f"{loss:.7f}")
+
+
+def make_old():
+    """What older writers left in their files: masks, a head beside the embedding, no prefix."""
+    t = load_file("single/model.safetensors")
+    t["lm_head.weight"] = t["transformer.wte.weight"].clone()
+    for i in range(2):
+        t[f"transformer.h.{i}.attn.bias"] = torch.ones(1, 1, 24, 24).tril().to(torch.uint8)
+        t[f"transformer.h.{i}.attn.masked_bias"] = torch.tensor(-1e4)
+    os.makedirs("old")
+    shutil.copy("single/config.json", "old")
+    save_file({k.removeprefix("transformer."): v for k, v in t.items()}, "old/model.safetensors", metadata={"format": "pt"})
+
+
+def make():
+    torch.manual_seed(1)
+    for name, (*shape, block) in MODELS.items():
+        make_model(name, *shape)
+        make_tokens(name, shape[3], block)
+        look(name, f"data/{name}/val.bin")
+    make_old()
+
+
+if sys.argv[1] == "make":
+    make()
+else:
+    for i in range(2, len(sys.argv), 2):
+        look(sys.argv[i], sys.argv[i + 1])

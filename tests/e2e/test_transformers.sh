@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Hugging Face in and out: models that transformers saved (one file or several, float32 or half, positions cut) have the
+# same loss here and go on training; their checkpoints open with transformers without a word about tensors, and have the
+# same loss there.
+#
+#     GPT_PYTHON   a python3 with torch, transformers and safetensors (default python3; skipped without them)
+source "$(dirname "$0")/lib.sh"
+python=${GPT_PYTHON:-python3}
+"$python" -c 'import importlib.util as u; [u.find_spec(m).name for m in ("torch", "transformers", "safetensors")]' 2>/dev/null || {
+    echo "skipped: no torch, transformers and safetensors for $python (GPT_PYTHON names another)"
+    exit 0
+}
+export HF_HUB_OFFLINE=1
+models=(single shards half float16 cropped)
+
+hugging_face() { "$python" "$GPT_SOURCE/tests/e2e/hugging_face.py" "$@" 2>hf.err || { cat hf.err; fail "hugging_face.py $1"; }; }
+
+run() { # OUT ARGS...: its console in OUT.log
+    local out=$1
+    shift
+    "$bin/gpt_ddp" --device=cpu --batch_size=2 --gradient_accumulation_steps=1 --eval_iters=1 --warmup_iters=0 \
+        --learning_rate=1e-3 --decay_lr=false --out_dir="$out" "$@" >"$out.log" 2>"$out.err" ||
+        fail "rc $? of $out $*: $(cat "$out.err")"
+}
+
+last_val() { sed -n 's/.*val loss \([0-9.]*\).*/\1/p' "$1.log" | tail -1; }
+loss_of() { awk -v name="$1" '$1 == name { print $2 }' losses; } # as transformers computes it
+
+close() { # WHAT A B
+    awk -v a="$2" -v b="$3" 'BEGIN { exit !(a > 0 && b > 0 && (a - b) ^ 2 <= 1e-8) }' || fail "$1: $2 here, $3 there"
+}
+
+hugging_face make >losses
+[ -e shards/model.safetensors.index.json ] && [ -e float16/model.safetensors.index.json ] || fail "nothing was split"
+back=()
+for name in "${models[@]}"; do
+    cut=()
+    [ "$name" = cropped ] && cut=(--block_size=10)
+    run "$name-eval" --init_from="$name" --dataset="$name" --eval_only=true "${cut[@]}"
+    run "$name-out" --init_from="$name" --dataset="$name" --max_iters=3 --eval_interval=3 "${cut[@]}"
+    close "$name loads" "$(last_val "$name-eval")" "$(loss_of "$name")"
+    back+=("$name-out/step_00000003" "data/$name/val.bin")
+done
+hugging_face look "${back[@]}" >>losses
+for name in "${models[@]}"; do
+    close "$name goes back" "$(last_val "$name-out")" "$(loss_of "$name-out/step_00000003")"
+    [ "$(last_val "$name-out")" != "$(last_val "$name-eval")" ] || fail "$name has learned nothing"
+done
+
+run old-eval --init_from=old --dataset=single --eval_only=true
+[ "$(last_val old-eval)" = "$(last_val single-eval)" ] || fail "an old file: $(last_val old-eval)"
+
+mkdir data/zeros
+head -c 400 /dev/zero | tee data/zeros/train.bin >data/zeros/val.bin
+"$bin/gpt_ddp" --device=cpu --init_from=single --dataset=zeros --block_size=25 --out_dir=long >long.log 2>&1
+[ $? = 65 ] && grep -q 'block_size is 24 in the checkpoint, 25 in this run' long.log || fail "block_size 25: $(cat long.log)"
+finish
