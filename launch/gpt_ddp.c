@@ -16,10 +16,20 @@
 #include "launch/report.h"
 #include "launch/settings.h"
 #include "launch/signals.h"
+#include "launch/verify.h"
 #include "plan/estimate.h"
 #include "train/trainer.h"
 
-enum { FLAG_PLAN, FLAG_WORLD, FLAG_GPU, FLAG_PRINT_CONFIG, FLAG_HELP, FLAG_VERSION, N_FLAGS };
+enum {
+    FLAG_PLAN,
+    FLAG_WORLD,
+    FLAG_GPU,
+    FLAG_VERIFY,
+    FLAG_PRINT_CONFIG,
+    FLAG_HELP,
+    FLAG_VERSION,
+    N_FLAGS
+};
 
 static const Flag FLAGS[N_FLAGS] = {
     [FLAG_PLAN] = {"plan", "[=json]", "print the memory plan and end; needs no GPU and no MPI",
@@ -27,6 +37,9 @@ static const Flag FLAGS[N_FLAGS] = {
     [FLAG_WORLD] = {"world", "N", "with --plan: for N ranks (default 1)", NULL},
     [FLAG_GPU] = {"gpu", "CARD",
                   "with --plan: rtx3060 rtx4090 a100 h100 h200: its memory and speed", NULL},
+    [FLAG_VERIFY] =
+        {"verify", "DIR",
+         "look whether the checkpoints in an out_dir (or one of them) are whole and end", NULL},
     [FLAG_PRINT_CONFIG] = {"print-config", NULL, "print every setting as it stands and end", NULL},
     [FLAG_HELP] = {"help", NULL, "this text", NULL},
     [FLAG_VERSION] = {"version", NULL, "versions of what it is built with", NULL},
@@ -222,7 +235,7 @@ static Err print_plans(const Options *o)
 static bool is_question(const Options *o)
 {
     return asked(o, FLAG_HELP) || asked(o, FLAG_VERSION) || asked(o, FLAG_PRINT_CONFIG) ||
-           asked(o, FLAG_PLAN);
+           asked(o, FLAG_PLAN) || asked(o, FLAG_VERIFY);
 }
 
 static Err answer(const Options *o)
@@ -233,6 +246,8 @@ static Err answer(const Options *o)
         report_version("gpt_ddp", stdout);
     else if (asked(o, FLAG_PRINT_CONFIG))
         config_print(&o->cfg, stdout);
+    else if (asked(o, FLAG_VERIFY))
+        return verify_print(o->flag[FLAG_VERIFY].text, stdout);
     else
         return print_plans(o);
     return OK;

@@ -42,6 +42,7 @@ Err signals_install(int *stop_signal)
     signal(SIGUSR1, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is a write that fails, which is survived */
     if (!error)
         error = pthread_create(&thread, NULL, wait_for_signals, stop_signal);
     if (error)

@@ -273,6 +273,24 @@ bool dir_free_bytes(const char *path, size_t *n_bytes)
     return !__builtin_mul_overflow((size_t)info.f_bavail, (size_t)info.f_frsize, n_bytes);
 }
 
+size_t dir_bytes(const char *path)
+{
+    size_t sum = 0;
+    char **names = NULL;
+    int32_t n_names = 0;
+    Err err = dir_list(path, &names, &n_names);
+    for (int32_t i = 0; i < n_names && !err; i++) {
+        char file[FILE_PATH_BYTES];
+        struct stat info;
+        err = path_join(file, path, names[i]);
+        if (!err && stat(file, &info) == 0 && S_ISREG(info.st_mode))
+            sum += (size_t)info.st_size;
+    }
+    dir_list_free(names, n_names);
+    err_free(err);
+    return sum;
+}
+
 static Err remove_files(const char *path, char *const *names, int32_t n_names)
 {
     for (int32_t i = 0; i < n_names; i++) {

@@ -38,6 +38,8 @@ Err dir_sync(const char *path);
 /* *n_bytes = what this process may still write where `path` is, as the file system tells it. False:
  * it does not tell. */
 bool dir_free_bytes(const char *path, size_t *n_bytes);
+/* Of the plain files in it; what cannot be looked at counts nothing. */
+size_t dir_bytes(const char *path);
 /* Remove a directory of plain files (the shape of a checkpoint); missing is not an error. */
 Err dir_remove(const char *path);
 /* rename(from, to), then fsync the parent of `to`. */

@@ -29,10 +29,15 @@ void saver_open(Saver *s)
     toy_open(&s->run, &args, &s->comm, &s->dev, "");
     s->run.state.meta_path = strdup(temp_write_text(&s->temp, "meta.json", "{}\n"));
     s->run.state.tuning = "gemm 1\n";
+    bool can = false;
+    writer_init(&s->writer, &s->run.state);
+    check_no_err(writer_reserve(&s->writer, &can));
+    assert_true(can);
 }
 
 void saver_close(Saver *s)
 {
+    writer_close(&s->writer);
     free((void *)s->run.state.meta_path);
     toy_close(&s->run);
     device_close(&s->dev);
@@ -61,12 +66,20 @@ Err saver_save(Saver *s, int64_t step, int64_t fill)
 {
     const Progress progress = {.step = step, .n_sequences = fill, .best_val_loss = INFINITY};
     toy_fill(&s->run, (uint64_t)fill);
-    return checkpoint_save(&s->run.state, &progress);
+    if (!s->beside)
+        return checkpoint_save(&s->run.state, &progress);
+    TRY(writer_save(&s->writer, &progress));
+    toy_fill(&s->run, 998);
+    return writer_publish(&s->writer);
 }
 
 Err saver_prune(Saver *s, int64_t keep)
 {
-    return checkpoint_prune(&s->comm, saver_out_dir(s), (CheckpointKeep){.newest = keep});
+    const CheckpointKeep rule = {.newest = keep};
+    if (!s->beside)
+        return checkpoint_prune(&s->comm, saver_out_dir(s), rule);
+    writer_prune(&s->writer, rule);
+    return writer_join(&s->writer);
 }
 
 Saved saver_found(Saver *s)

@@ -4,6 +4,7 @@
 #ifndef GPT_TESTS_FAULT_SAVER_H
 #define GPT_TESTS_FAULT_SAVER_H
 
+#include "checkpoint/writer.h"
 #include "tests/support/temp.h"
 #include "tests/support/toy_run.h"
 
@@ -12,6 +13,8 @@ typedef struct {
     Comm comm;
     Device dev;
     ToyRun run;
+    Writer writer;
+    bool beside; /* saves and prunings are the writer's */
     int32_t n_folders;
 } Saver;
 
@@ -27,6 +30,7 @@ void saver_close(Saver *s);
 const char *saver_folder(Saver *s);
 const char *saver_out_dir(const Saver *s);
 
+/* Beside training the values change as soon as they are copied. */
 Err saver_save(Saver *s, int64_t step, int64_t fill);
 Err saver_prune(Saver *s, int64_t keep);
 

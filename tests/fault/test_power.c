@@ -20,13 +20,15 @@ typedef struct {
     char current[96];      /* the state looked at; "" when all is well */
 } Power;
 
-/* Saves of new steps and of the same again; from the third on older ones are pruned. */
+/* Saves of new steps and of the same again, every other beside training; from the third on older
+ * ones are pruned. */
 static void record_run(Power *p)
 {
     Saver *s = &p->saver;
     fault_watch(saver_folder(s));
     fault_record(&p->log);
     for (int32_t i = 0; i < N_SAVES; i++) {
+        s->beside = i % 2;
         check_no_err(saver_save(s, SAVES[i].step, SAVES[i].fill));
         p->done[i] = p->log.n;
         if (i >= 2)

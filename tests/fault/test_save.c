@@ -164,14 +164,14 @@ static void run_case(Saver *s, const Scenario *scenario, FaultKind kind, int64_t
     check_next(s);
 }
 
-static void run_scenario(void **state, const Scenario *scenario)
+static void run_each(Saver *s, const Scenario *scenario)
 {
-    Saver *s = *state;
+    const char *how = s->beside ? " beside training" : "";
     int64_t n = count_operations(s, scenario), n_cases = 0;
     assert_true(n > 0);
     for (FaultKind kind = FAULT_KILL; kind < N_FAULTS; kind++) {
         for (int64_t at = 1; at <= n; at++) {
-            snprintf(current, sizeof current, "%s, %s at operation %lld", scenario->name,
+            snprintf(current, sizeof current, "%s%s, %s at operation %lld", scenario->name, how,
                      fault_name(kind), (long long)at);
             run_case(s, scenario, kind, at);
             n_cases++;
@@ -179,8 +179,17 @@ static void run_scenario(void **state, const Scenario *scenario)
     }
     fault_watch(NULL);
     current[0] = '\0';
-    printf("%s: %lld operations x %d faults: %lld of %lld\n", scenario->name, (long long)n,
+    printf("%s%s: %lld operations x %d faults: %lld of %lld\n", scenario->name, how, (long long)n,
            N_FAULTS - 1, (long long)n_cases, (long long)(n * (N_FAULTS - 1)));
+}
+
+static void run_scenario(void **state, const Scenario *scenario)
+{
+    Saver *s = *state;
+    for (int beside = 0; beside < 2; beside++) {
+        s->beside = beside;
+        run_each(s, scenario);
+    }
 }
 
 static void first_save(void **state)
