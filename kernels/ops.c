@@ -3,6 +3,7 @@
 #include "kernels/ops.h"
 
 #include "base/check.h"
+#include "kernels/checksum.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/scratch.h"
@@ -316,6 +317,26 @@ void op_add(Device *dev, Tensor dst, Tensor src)
            (long long)tensor_count(dst), (long long)tensor_count(src));
     if (!dev->err && tensor_count(src) > 0)
         dev->ops->add(dev, dst, src);
+}
+
+static void check_words(Tensor t)
+{
+    ASSERT(tensor_bytes(t) % CHECKSUM_WORD_BYTES == 0, "%zu bytes are no whole words",
+           tensor_bytes(t));
+    ASSERT((uintptr_t)t.data % CHECKSUM_WORD_BYTES == 0, "words at %p", t.data);
+}
+
+void op_checksum(Device *dev, Tensor sum, Tensor x)
+{
+    CHECK_COUNT(sum, DTYPE_U8, CHECKSUM_WORD_BYTES);
+    check_words(sum);
+    check_words(x);
+    if (dev->err)
+        return;
+    if (tensor_count(x) > 0)
+        dev->ops->checksum(dev, sum, x);
+    else
+        device_zero(dev, sum);
 }
 
 /* A master is f32, or half of one beside a bf16 parameter; only f32 parameters need none. */

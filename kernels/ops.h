@@ -154,6 +154,11 @@ void op_add_sum_squares(Device *dev, Tensor total, Tensor x);
 void op_convert(Device *dev, Tensor dst, Tensor src);
 /* dst f32 += src (f32, bf16 or f16), element by element; same count, the two do not overlap. */
 void op_add(Device *dev, Tensor dst, Tensor src);
+/* sum (8) u8 = a number of 64 bits, as the host stores one, made of all bits of x (any dtype; a
+ * whole number of words of 8 bytes; both at multiples of 8 bytes): the sum over words w[i] of
+ * mix(w[i] + i * K), mod 2^64, with a mix that can be undone. So any change within one word changes
+ * it for certain, and others all but 2^-64 of them. The same on all devices. */
+void op_checksum(Device *dev, Tensor sum, Tensor x);
 
 /* AdamW with decoupled decay (Loshchilov and Hutter 2019), torch's order of operations. All (n). */
 typedef struct {

@@ -69,6 +69,7 @@ struct DeviceOps {
     void (*add_sum_squares)(Device *dev, Tensor total, Tensor x);
     void (*convert)(Device *dev, Tensor dst, Tensor src);
     void (*add)(Device *dev, Tensor dst, Tensor src);
+    void (*checksum)(Device *dev, Tensor sum, Tensor x);
     void (*adamw)(Device *dev, const AdamwArgs *args);
 };
 

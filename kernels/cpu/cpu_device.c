@@ -236,6 +236,7 @@ static const DeviceOps CPU_OPS = {
     .add_sum_squares = cpu_add_sum_squares,
     .convert = cpu_convert,
     .add = cpu_add,
+    .checksum = cpu_checksum,
     .adamw = cpu_adamw,
 };
 

@@ -63,6 +63,9 @@ void cpu_convert(Device *dev, Tensor dst, Tensor src);
 /* add.c */
 void cpu_add(Device *dev, Tensor dst, Tensor src);
 
+/* checksum.c */
+void cpu_checksum(Device *dev, Tensor sum, Tensor x);
+
 /* adamw.c */
 void cpu_adamw(Device *dev, const AdamwArgs *args);
 

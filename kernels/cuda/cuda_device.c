@@ -433,6 +433,7 @@ static const DeviceOps CUDA_OPS = {
     .add_sum_squares = cuda_add_sum_squares,
     .convert = cuda_convert,
     .add = cuda_add,
+    .checksum = cuda_checksum,
     .adamw = cuda_adamw,
 };
 

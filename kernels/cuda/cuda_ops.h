@@ -58,6 +58,9 @@ void cuda_convert(Device *dev, Tensor dst, Tensor src);
 /* add.cu */
 void cuda_add(Device *dev, Tensor dst, Tensor src);
 
+/* checksum.cu */
+void cuda_checksum(Device *dev, Tensor sum, Tensor x);
+
 /* adamw.cu */
 void cuda_adamw(Device *dev, const AdamwArgs *args);
 

@@ -119,6 +119,7 @@ typedef struct {
 typedef struct {
     double init_timeout, step_timeout, save_timeout; /* seconds; step_timeout < 0: auto */
     int64_t max_bad_steps;
+    int64_t replica_check_interval; /* 0: never */
 } FaultConfig;
 
 typedef struct {

@@ -11,46 +11,46 @@
 
 /* ---- what one rank finds ----------------------------------------------------------------- */
 
-/* Of some gradients: how many tensors are not finite, and the first that backward forms. It goes
- * through the layout from its end, so that is the last one. */
+/* How many tensors are not finite, and of gradients the first that backward forms. It goes through
+ * the layout from its end, so that is the last one. */
 typedef struct {
     int32_t n_bad, first; /* -1: none */
-} BadGrads;
+} BadTensors;
 
 typedef struct {
-    BadGrads sums;     /* of this rank's part of what was reduced */
-    BadGrads own;      /* of this rank alone, computed again */
+    BadTensors sums;   /* of this rank's part of what was reduced */
+    BadTensors own;    /* of this rank alone, computed again */
     int32_t bad_loss;  /* this rank's loss was not finite, */
     int32_t bad_again; /* and was not when computed again */
 } Findings;
 
-/* One look at the gradients. */
+/* One look at all tensors. */
 typedef struct {
     Trainer *t;
     bool *bad; /* [n_params] */
     Err err;
 } Look;
 
-static void look_at(Look *look, Tensor grads, int32_t param)
+static void look_at(Look *look, Tensor values, int32_t param)
 {
     Trainer *t = look->t;
     double squares = 0;
     if (look->err)
         return;
     device_zero(t->dev, t->optim.sum_squares);
-    op_add_sum_squares(t->dev, t->optim.sum_squares, grads);
+    op_add_sum_squares(t->dev, t->optim.sum_squares, values);
     device_download(t->dev, &squares, t->optim.sum_squares);
     look->err = device_sync(t->dev);
     look->bad[param] = look->bad[param] || !isfinite(squares);
 }
 
 /* Counts what a look found, and forgets it. */
-static BadGrads take_findings(Look *look)
+static BadTensors take_findings(Look *look)
 {
-    BadGrads found = {0, -1};
+    BadTensors found = {0, -1};
     for (int32_t i = 0; i < look->t->layout.n_params; i++) {
         if (look->bad[i])
-            found = (BadGrads){found.n_bad + 1, i};
+            found = (BadTensors){found.n_bad + 1, i};
         look->bad[i] = false;
     }
     return found;
@@ -115,6 +115,43 @@ static Err find_mine(Trainer *t, double loss_scale, double own_loss, Findings *m
     return err;
 }
 
+/* In float32, where gradients of a step lie. */
+static void look_at_params(Look *look)
+{
+    Trainer *t = look->t;
+    for (int32_t i = 0; i < t->layout.n_params; i++) {
+        const Param *p = &t->layout.param[i];
+        Tensor values = tensor_range(t->model.grads, 0, param_count(p));
+        if (!look->err)
+            op_convert(t->dev, values, tensor_range(t->model.params, p->offset, param_count(p)));
+        look_at(look, values, i);
+    }
+}
+
+static Err check_mine(Trainer *t)
+{
+    Look look = {.t = t, .bad = calloc((size_t)t->layout.n_params, sizeof *look.bad)};
+    if (!look.bad)
+        FAIL(ERR_SYSTEM, "out of memory for a list of %d tensors", t->layout.n_params);
+    look.err = reducer_await(&t->reducer);
+    look_at_params(&look);
+    BadTensors found = take_findings(&look);
+    free(look.bad);
+    TRY(look.err);
+    if (found.n_bad)
+        FAIL(ERR_DIVERGED,
+             "%s is not finite (%d of %d tensors): nothing is saved of this; resume from the last "
+             "checkpoint, written before",
+             t->layout.param[found.first].name, found.n_bad, t->layout.n_params);
+    return OK;
+}
+
+Err health_check_params(Trainer *t)
+{
+    trainer_enter(t, PHASE_STEP, "look at the parameters", 0);
+    return comm_agree(t->comm, check_mine(t));
+}
+
 /* ---- what is said ------------------------------------------------------------------------ */
 
 typedef struct {
@@ -135,7 +172,7 @@ static void say(Text *text, const char *fmt, ...)
         text->used = text->n_bytes - 1;
 }
 
-static void say_tensor(Text *text, const Layout *layout, BadGrads bad)
+static void say_tensor(Text *text, const Layout *layout, BadTensors bad)
 {
     say(text, "gradient of %s is not finite", layout->param[bad.first].name);
     if (bad.n_bad > 1)
@@ -170,7 +207,7 @@ static void say_rank(Text *text, const Layout *layout, int32_t rank, const Findi
 /* No rank has it again. */
 static void say_transient(Text *text, const Layout *layout, const Findings *all, int32_t world)
 {
-    BadGrads sums = {0, -1};
+    BadTensors sums = {0, -1};
     for (int32_t rank = 0; rank < world; rank++)
         sums = all[rank].sums.first > sums.first ? all[rank].sums : sums;
     if (sums.first < 0) {

@@ -26,6 +26,11 @@ extern "C" {
  * are lost. Waits. ERR_SYSTEM. Collective. */
 Err health_explain(Trainer *t, double loss_scale, double own_loss, char *why, size_t n_bytes);
 
+/* Before a save, between steps: ERR_DIVERGED when a parameter of any rank is not finite, with rank
+ * and tensor; it will not become finite again. Where gradients were is overwritten. Waits.
+ * ERR_SYSTEM. Collective. */
+Err health_check_params(Trainer *t);
+
 #ifdef __cplusplus
 }
 #endif

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 
 #include "base/human.h"
+#include "train/health.h"
+#include "train/replicas.h"
 #include "train/trainer.h"
 
 enum { MAX_FAILED_SAVES = 3 };
@@ -169,6 +171,8 @@ static Err write_now(Trainer *t)
 static Err save(Trainer *t, bool *beside)
 {
     Saves *s = &t->saves;
+    TRY(replicas_check(t));
+    TRY(health_check_params(t));
     log_say(&t->log, "saving checkpoint to %s/step_%08" PRId64, t->cfg->run.out_dir,
             t->progress.step);
     s->begin_ns = activity_now_ns();

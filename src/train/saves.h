@@ -50,7 +50,8 @@ bool saves_is_written(struct Trainer *t);
 bool saves_due(const struct Trainer *t, bool improved);
 /* Begin a save, and end it when it is not one to be written beside training. A failed save keeps
  * training, for the next may work (a full disk is cleared); not for ever, and not when there is no
- * next. ERR_WRITE, ERR_SYSTEM. Collective. */
+ * next. ERR_REPLICA, ERR_DIVERGED: ranks hold different parameters, or some that are not finite,
+ * and none are saved. ERR_WRITE, ERR_SYSTEM. Collective. */
 Err saves_save(struct Trainer *t);
 /* Between two steps: publish what is written, remove older checkpoints. Errors as of saves_save.
  * Collective. */

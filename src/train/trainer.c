@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/human.h"
 #include "train/eval.h"
+#include "train/replicas.h"
 
 enum {
     START_LIMITS = 2
@@ -148,6 +149,8 @@ static Err run(Trainer *t)
         if (trainer_is_last(t))
             return saves_finish(t);
         TRY(step_and_log(t));
+        if (replicas_due(t))
+            TRY(replicas_check(t));
         if (t->stop)
             return saves_stop(t);
         TRY(saves_settle(t));

@@ -239,11 +239,34 @@ static void test_each_rank_at_fault_is_named(void **state)
     trial_close(&t);
 }
 
+static void test_parameters_that_are_not_finite_are_not_saved(void **state)
+{
+    static const uint8_t NAN_BITS[4] = {0xff, 0xff, 0xff, 0xff};
+    MpiRun run;
+    char wanted[64];
+    mpi_run_open(&run, *state);
+    mpi_run_set(&run, "replica_check_interval", "0"); /* which would find it first */
+    check_no_err(mpi_run_start(&run));
+    check_no_err(saves_save(&run.trainer));
+    run.trainer.progress.step = 1;
+    const Param *p = layout_find(&run.trainer.layout, PARAM_LN_2_W, 1);
+    if (mpi_run_is_last_rank(&run))
+        device_upload(&run.mpi->dev, tensor_range(run.trainer.model.params, p->offset + 3, 1),
+                      NAN_BITS);
+    snprintf(wanted, sizeof wanted, "h.1.ln_2.weight is not finite (1 of %d tensors)",
+             run.trainer.layout.n_params);
+    check_err(saves_save(&run.trainer), ERR_DIVERGED, wanted);
+    assert_true(path_exists(temp_path(&run.temp, "out/step_00000000/MANIFEST.json")));
+    assert_false(path_exists(temp_path(&run.temp, "out/step_00000001")));
+    mpi_run_close(&run);
+}
+
 int main(void)
 {
     struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_tensor_of_every_rank_is_named),
         cmocka_unit_test(test_each_rank_at_fault_is_named),
+        cmocka_unit_test(test_parameters_that_are_not_finite_are_not_saved),
     };
     return MPI_MAIN_EACH_WAY(tests);
 }

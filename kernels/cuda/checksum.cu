@@ -1,0 +1,64 @@
+/* Checksums: the words are dealt out to a number of blocks that depends on n alone, and one block
+ * adds up what they found. Integers: any order gives the same sum. */
+#include "kernels/checksum.h"
+
+#include "kernels/cuda/common.cuh"
+#include "kernels/cuda/scratch.h"
+
+enum { THREADS = 256 };
+
+typedef unsigned long long Word;
+static_assert(sizeof(Word) == CHECKSUM_WORD_BYTES, "a word has 64 bits");
+
+/* Over the block; thread 0 has it. All threads must call it. */
+__device__ __forceinline__ Word block_sum(Word x)
+{
+    SHARED_ARRAY(Word, of_warp, THREADS / 32);
+    for (int step = 16; step > 0; step /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, step);
+    if (threadIdx.x % 32 == 0)
+        of_warp[threadIdx.x / 32] = x;
+    __syncthreads();
+    for (int w = 1; threadIdx.x == 0 && w < THREADS / 32; w++)
+        x += of_warp[w];
+    return x;
+}
+
+/* partial (gridDim.x); thread j takes words j, j + all threads, ... */
+__global__ void __launch_bounds__(THREADS)
+    checksum_partials(Word *partial, const Word *x, int64_t n)
+{
+    int64_t step = (int64_t)gridDim.x * THREADS;
+    Word sum = 0;
+#pragma unroll 4
+    for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < n; i += step) {
+        Word seed = CHECKSUM_SEED(x[i], i);
+        sum += CHECKSUM_MIX(seed);
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0)
+        partial[blockIdx.x] = sum;
+}
+
+/* total (1) = sum of partial (n); one block. */
+__global__ void __launch_bounds__(THREADS) checksum_total(Word *total, const Word *partial, int n)
+{
+    Word sum = 0;
+    for (int i = (int)threadIdx.x; i < n; i += THREADS)
+        sum += partial[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0)
+        *total = sum;
+}
+
+void cuda_checksum(Device *dev, Tensor sum, Tensor x)
+{
+    cudaStream_t stream = cuda_device(dev)->stream;
+    int64_t n = (int64_t)(tensor_bytes(x) / CHECKSUM_WORD_BYTES);
+    int n_partials = (int)cuda_sum_partials(n);
+    Word *partial = (Word *)dev->workspace.data; /* as long as that many float64 */
+    LAUNCH(checksum_partials, (unsigned)n_partials, THREADS, 0, stream, partial,
+           (const Word *)x.data, n);
+    LAUNCH(checksum_total, 1, THREADS, 0, stream, (Word *)sum.data, partial, n_partials);
+    cuda_launched(dev, "checksum");
+}
