@@ -89,6 +89,7 @@ typedef struct {
     int64_t eval_interval, eval_iters;
     bool eval_only;
     int64_t log_interval;
+    bool tensorboard;
     bool always_save_checkpoint;
     int64_t checkpoint_interval; /* CONFIG_AUTO: eval_interval */
     double checkpoint_time;      /* seconds; 0: none */

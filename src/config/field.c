@@ -88,6 +88,7 @@ static const Field FIELDS[] = {
           "an evaluation takes eval_iters * batch_size windows"),
     BOOL(run, eval_only, "false", "evaluate once and end"),
     COUNT(run, log_interval, "1", 1, 1e9, "steps", "between log lines"),
+    BOOL(run, tensorboard, "true", "write the numbers of log lines for TensorBoard, into out_dir"),
     BOOL(run, always_save_checkpoint, "true",
          "false: only when the validation loss is the best so far"),
     COUNT(run, checkpoint_interval, "auto", 1, 1e9, "steps",

@@ -82,8 +82,14 @@ Err log_open(Log *log, const char *out_dir, int64_t from_iter)
     return OK;
 }
 
+Err log_open_events(Log *log, const char *out_dir, int64_t from_iter)
+{
+    return log->console ? events_open(&log->events, out_dir, from_iter) : OK;
+}
+
 void log_close(Log *log)
 {
+    events_close(&log->events);
     if (log->metrics && fclose(log->metrics) != 0)
         log_say(log, "warning: metrics.jsonl: %s", strerror(errno));
     log->metrics = NULL;
@@ -174,6 +180,28 @@ static void metrics_line(Log *log, const char *fmt, ...)
     }
 }
 
+static void events_line(Log *log, int64_t step, const Scalar *scalar, int32_t n)
+{
+    if (!log->events.file || events_write(&log->events, step, scalar, n))
+        return;
+    log_say(log, "warning: the file for TensorBoard cannot be written any more: %s",
+            strerror(errno));
+    events_close(&log->events);
+}
+
+static void show_step(Log *log, const StepRecord *r)
+{
+    const Scalar scalars[] = {{"loss/step", r->loss},
+                              {"optim/lr", r->lr},
+                              {"optim/grad_norm", r->grad_norm},
+                              {"speed/tokens_per_s", tokens_per_second(r)},
+                              {"speed/step_ms", r->step_ms},
+                              {"speed/mfu", log->peak_flops > 0 ? mfu_percent(log, r) : NAN},
+                              {"progress/tokens", (double)r->tokens},
+                              {"memory/rank_gib", (double)log->memory_bytes / (1 << 30)}};
+    events_line(log, r->iter, scalars, sizeof scalars / sizeof *scalars);
+}
+
 static void record_step(Log *log, const StepRecord *r)
 {
     char loss[NUMBER_BYTES], norm[NUMBER_BYTES];
@@ -193,17 +221,21 @@ void log_step(Log *log, const StepRecord *record, bool print)
     bool first = log->ema_step_ms == 0;
     log->ema_step_ms = first ? record->step_ms : 0.95 * log->ema_step_ms + 0.05 * record->step_ms;
     record_step(log, record);
-    if (print)
+    if (print) {
         say_step(log, record);
-    else if (log->is_terminal)
+        show_step(log, record);
+    } else if (log->is_terminal) {
         show_progress(log, record);
+    }
 }
 
 void log_eval(Log *log, int64_t step, int64_t tokens, double train_loss, double val_loss)
 {
     char train[NUMBER_BYTES], val[NUMBER_BYTES];
+    const Scalar scalars[] = {{"loss/train", train_loss}, {"loss/val", val_loss}};
     log_say(log, "step %" PRId64 ": train loss %.4f, val loss %.4f", step, train_loss, val_loss);
     metrics_line(
         log, "{\"iter\":%" PRId64 ",\"tokens\":%" PRId64 ",\"train_loss\":%s,\"val_loss\":%s}\n",
         step, tokens, json_number(train, train_loss), json_number(val, val_loss));
+    events_line(log, step, scalars, 2);
 }

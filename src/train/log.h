@@ -1,4 +1,5 @@
-/* Log: what rank 0 tells people (console, nanoGPT's lines) and programs (out_dir/metrics.jsonl).
+/* Log: what rank 0 tells people (console, nanoGPT's lines), programs (out_dir/metrics.jsonl) and
+ * TensorBoard (events.h).
  *
  * Other ranks hold a Log too, with nothing open: their calls do nothing, so callers need not ask
  * who they are. A metrics file that can no longer be written (disk full) is reported once and given
@@ -11,6 +12,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "train/events.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -19,12 +21,14 @@ extern "C" {
 typedef struct {
     FILE *console;         /* stdout, borrowed; NULL on ranks other than 0 */
     FILE *metrics;         /* owned; NULL when not open */
+    Events events;         /* open when wanted */
     bool is_terminal;      /* the console shows a progress line between the log lines */
     bool progress_shown;   /* that line is on the screen now */
     double peak_flops;     /* of the whole world; 0 unknown: mfu is printed as -100 */
     double flop_per_token; /* of one training step */
     int64_t max_iters;
-    double ema_step_ms; /* for eta; 0 before the first step */
+    size_t memory_bytes; /* planned, of a rank */
+    double ema_step_ms;  /* for eta; 0 before the first step */
 } Log;
 
 typedef struct {
@@ -42,6 +46,9 @@ void log_init(Log *log, bool is_rank0);
  * `from_iter` first drops the lines from there on (they will come again). Nothing on ranks other
  * than 0. ERR_WRITE. */
 Err log_open(Log *log, const char *out_dir, int64_t from_iter);
+/* Numbers for TensorBoard, too: those of the steps that are printed and of evaluations, in a file
+ * of out_dir, which is there. Nothing on ranks other than 0. ERR_WRITE. */
+Err log_open_events(Log *log, const char *out_dir, int64_t from_iter);
 void log_close(Log *log); /* accepts a zero-initialised one */
 
 /* A line for people, flushed. */

@@ -390,7 +390,15 @@ static Err say_start(Trainer *t, const DeviceInfo *info)
     t->log.peak_flops = info->peak_flops * t->comm->world;
     t->log.flop_per_token = gpt_flop_per_token(&t->plan->dims);
     t->log.max_iters = t->cfg->optim.max_iters;
+    t->log.memory_bytes = t->plan->total_bytes;
     return OK;
+}
+
+static Err open_log(Trainer *t)
+{
+    const RunConfig *run = &t->cfg->run;
+    TRY(log_open(&t->log, run->out_dir, t->progress.step));
+    return run->tensorboard ? log_open_events(&t->log, run->out_dir, t->progress.step) : OK;
 }
 
 /* ---- life -------------------------------------------------------------------------------- */
@@ -425,7 +433,7 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
     TRY(set_parameters(t, checkpoint));
     if (cfg->run.eval_only)
         return OK;
-    return comm_agree(comm, log_open(&t->log, cfg->run.out_dir, t->progress.step));
+    return comm_agree(comm, open_log(t));
 }
 
 void trainer_close(Trainer *t)

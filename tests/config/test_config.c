@@ -243,6 +243,7 @@ static const struct {
     {"run", "eval_iters", "20", "20"},
     {"run", "eval_only", "1", "true"},
     {"run", "log_interval", "10", "10"},
+    {"run", "tensorboard", "off", "false"},
     {"run", "always_save_checkpoint", "no", "false"},
     {"run", "checkpoint_interval", "500", "500"},
     {"run", "checkpoint_time", "1h", "3600s"},
