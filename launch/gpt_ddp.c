@@ -1,5 +1,5 @@
 /* gpt_ddp: train. Reads the settings, then either answers a question about them (--plan,
- * --print-config) or runs.
+ * --print-config), looks whether a run could start (--check), or runs.
  *
  * Every rank reads the same command line and file; ranks agree on what they found before any of
  * them leaves, and rank 0 alone speaks. */
@@ -10,6 +10,7 @@
 #include "launch/args.h"
 #include "launch/bind.h"
 #include "launch/cache.h"
+#include "launch/check.h"
 #include "launch/guard.h"
 #include "launch/job.h"
 #include "launch/machine.h"
@@ -21,6 +22,7 @@
 #include "train/trainer.h"
 
 enum {
+    FLAG_CHECK,
     FLAG_PLAN,
     FLAG_WORLD,
     FLAG_GPU,
@@ -32,6 +34,8 @@ enum {
 };
 
 static const Flag FLAGS[N_FLAGS] = {
+    [FLAG_CHECK] = {"check", NULL,
+                    "look at data, out_dir, ranks, memory and network in seconds, and end", NULL},
     [FLAG_PLAN] = {"plan", "[=json]", "print the memory plan and end; needs no GPU and no MPI",
                    NULL},
     [FLAG_WORLD] = {"world", "N", "with --plan: for N ranks (default 1)", NULL},
@@ -319,7 +323,8 @@ static int run(const Options *o, Err parsed, const Circumstances *given)
     if (!err && comm.rank == 0)
         greet(&launcher);
     if (!err)
-        err = train(&o->cfg, &comm, &guard, given);
+        err = asked(o, FLAG_CHECK) ? check_run(&o->cfg, &comm, &launcher)
+                                   : train(&o->cfg, &comm, &guard, given);
     guard_part(&guard);
     int exit_code = report_error("gpt_ddp", err, comm.rank == 0);
     comm_close(&comm);

@@ -4,7 +4,8 @@
  * They are blocked in every thread and taken by one that waits for them. A handler would run on the
  * stack of whatever thread the signal finds, and the matrix products of oneDNN use the stack
  * pointer as a plain register: a handler writes its frame into the heap there (seen as "corrupted
- * size vs. prev_size"; 45 % of random instants). */
+ * size vs. prev_size"; 45 % of random instants). SIGXFSZ is ignored: past the limit on
+ * file sizes a write fails, as on a full disk. */
 #ifndef GPT_LAUNCH_SIGNALS_H
 #define GPT_LAUNCH_SIGNALS_H
 

@@ -56,6 +56,8 @@ esac
 
 say() { echo "$(date '+%F %T') job $SLURM_JOB_ID: $*"; }
 
+job_state() { squeue -h -j "$SLURM_JOB_ID" -o '%T %r' 2>/dev/null; }
+
 # The run is over: a chain's other jobs, which wait, are not needed.
 end_chain() {
     [ -n "${GPT_CHAIN:-}" ] || return 0
@@ -64,7 +66,7 @@ end_chain() {
 
 # Cancelled jobs stay cancelled. One that reached its time limit is COMPLETING for that reason.
 may_go_on() {
-    case $(squeue -h -j "$SLURM_JOB_ID" -o '%T %r' 2>/dev/null) in
+    case $(job_state) in
     RUNNING* | *TimeLimit | "") return 0 ;;
     esac
     say "cancelled: not put back into the queue"
@@ -115,6 +117,15 @@ restarted=${SLURM_RESTART_COUNT:-0}
 [ -n "${GPT_CHAIN:-}" ] && restarted=$(($(grep -c " run $GPT_CHAIN " "$out_dir/starts.log") - 1))
 [ "$restarted" -gt 0 ] && [ "$newest" -ge 0 ] && arguments+=(--init_from=resume)
 
+# A node that lost its power keeps the socket of Slurm's PMIx plugin, which is named after job and step, and then cannot
+# start that step of that job again ("launch failed: Unspecified error"; seen with Slurm 22.05). So a job that starts
+# again uses up some step numbers before.
+if [ "${LAUNCHER:-srun}" = srun ]; then
+    for ((i = ${SLURM_RESTART_COUNT:-0} % 8; i > 0; i--)); do
+        srun --mpi=none --nodes=1 --ntasks=1 true
+    done
+fi
+
 if [ "${PREFLIGHT:-0}" = 1 ]; then
     say "${launch[*]} ${program[*]} --check ${arguments[*]}"
     run_ranks --check "${arguments[@]}"
@@ -131,7 +142,12 @@ say "on ${SLURM_JOB_NODELIST:-?}, from update $newest: ${launch[*]} ${program[*]
 run_ranks "${arguments[@]}"
 say "exit code $code after $SECONDS s"
 case $code in
-0 | 64 | 65 | 66 | 74 | 87 | 88) end_chain ;;
+0) # which srun also says when a node of its was lost: then the job is no longer RUNNING
+    case $(job_state) in
+    RUNNING* | "") end_chain ;;
+    esac
+    ;;
+64 | 65 | 66 | 74 | 87 | 88) end_chain ;;
 *) go_on ;;
 esac
 exit "$code"

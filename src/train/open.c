@@ -436,6 +436,16 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
     return comm_agree(comm, open_log(t));
 }
 
+Err trainer_plan(Trainer *t, const Config *cfg, Comm *comm, Device *dev, int64_t vocab_size)
+{
+    PlanTarget target;
+    DeviceInfo info;
+    *t = (Trainer){.cfg = cfg, .comm = comm, .dev = dev};
+    TRY(comm_agree(comm, device_info(dev, &info)));
+    TRY(make_target(t, &info, vocab_size, &target));
+    return comm_agree(comm, make_plan(t, target, ""));
+}
+
 void trainer_close(Trainer *t)
 {
     saves_close(t);

@@ -68,6 +68,9 @@ typedef struct Trainer {
 Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const int *stop_signal,
                  const char *tuning_cache);
 void trainer_close(Trainer *t); /* accepts a zero-initialised one */
+/* Only the plan that trainer_open would make for a run that begins: t->plan. The caller calls
+ * trainer_close whatever comes back. Collective. */
+Err trainer_plan(Trainer *t, const Config *cfg, Comm *comm, Device *dev, int64_t vocab_size);
 
 /* max_iters updates from where progress stands, with evaluations and checkpoints. Nothing is
  * allocated on the device or pinned meanwhile, which is looked at (an ASSERT). ERR_REQUEUE after

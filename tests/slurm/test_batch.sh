@@ -16,8 +16,8 @@ cat >bin/srun <<'END'
 #!/bin/bash
 # Runs the program, as one rank.
 { basename "$0" | tr '\n' ' ' && printf '%q ' "$@" && echo; } >>calls
-while [ "$1" != ./gpt_ddp ]; do shift; done
-exec "$@"
+while [ $# -gt 0 ] && [ "$1" != ./gpt_ddp ]; do shift; done
+[ $# = 0 ] || exec "$@"
 END
 cp bin/srun bin/mpirun
 for name in scontrol scancel sbatch; do
@@ -102,6 +102,7 @@ grep -q 'configs/my.ini $' calls || fail "a restart without a checkpoint does no
 mkdir "$OUT/step_00000100" "$OUT/step_00000020" "$OUT/.tmp_step_00000200"
 SLURM_RESTART_COUNT=2 again 0 $script configs/my.ini
 grep -q 'configs/my.ini --init_from=resume $' calls || fail "a restart does not continue"
+[ "$(grep -c '^srun .* true $' calls)" = 2 ] || fail "a second restart does not use up two step numbers"
 grep -q 'from update 100:' out || fail "it does not say where it starts: $(cat out)"
 again 0 $script configs/my.ini
 grep -q 'configs/my.ini $' calls || fail "a first start does not do what the config says"

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# --check says of everything whether a run could start, all at once, ends with the code of the first fault, and leaves
+# nothing behind.
+source "$(dirname "$0")/lib.sh"
+tiny+=(--device=cpu)
+prepare_data
+
+# check CODE NP ARGS...: what it says is in $said.
+check() {
+    local code=$1 launch=(mpirun --oversubscribe -np "$2") rc before
+    [ "$2" = 1 ] && launch=()
+    shift 2
+    before=$(find . | sort)
+    said=$("${launch[@]}" "$bin/gpt_ddp" "${tiny[@]}" --out_dir=out --check "$@" 2>&1)
+    rc=$?
+    [ $rc = "$code" ] || fail "--check $*: exit code $rc, not $code: $said"
+    [ "$(find . | sort)" = "$before" ] || fail "--check $*: left something"
+}
+
+# says RESULT WHAT TEXT
+says() { grep -q "^$2  *$1 .*$3" <<<"$said" || fail "not said: $2 $1 $3: $said"; }
+
+check 0 2
+for what in settings data start out_dir rank versions clocks limits memory network; do says ok $what ""; done
+[ "$(grep -c '^rank .* on ' <<<"$said")" = 2 ] || fail "not a line for each rank"
+grep -q FAILED <<<"$said" && fail "something failed: $said"
+
+# Everything is looked at though the first fails.
+check 66 1 --dataset=nowhere --out_dir=/proc/nowhere/out --memory_limit=1M
+says FAILED data "no dataset at"
+says FAILED out_dir /proc
+says FAILED memory "the limit is 1.0 MiB"
+check 74 1 --n_layer=1000 --n_embd=65536
+says FAILED out_dir "are free, and a checkpoint takes"
+says ok data ""
+
+check 66 1 --init_from=resume
+says FAILED start "no checkpoint in out"
+mkdir -p old/step_00000010
+check 64 1 --out_dir=old
+says FAILED start "checkpoints of an earlier run"
+check 0 1 --out_dir=old --init_from=auto
+says ok start "goes on from old/step_00000010"
+
+(
+    failures=0
+    ulimit -f 100
+    check 74 1
+    says FAILED out_dir "File too large"
+    says FAILED limits "ulimit -f"
+    exit $failures
+) || fail "ulimit -f"
+
+# A token of the middle that the vocabulary does not have.
+cp -r data/text data/bad
+printf '\xff\xff' | dd of=data/bad/train.bin bs=2 seek=$(($(stat -c %s data/bad/train.bin) / 4)) conv=notrunc status=none
+check 65 1 --dataset=bad
+says FAILED data train.bin
+
+# Another program on one of the ranks.
+cp "$bin/gpt_ddp" other
+echo >>other
+said=$(mpirun --oversubscribe -np 1 "$bin/gpt_ddp" "${tiny[@]}" --check : -np 1 ./other "${tiny[@]}" --check 2>&1)
+[ $? = 71 ] || fail "another program is not 71: $said"
+says FAILED versions "another gpt_ddp"
+
+# A mistake in the settings is one line.
+check 64 1 --n_layer=x
+[ "$(wc -l <<<"$said")" = 1 ] || fail "a mistake in the settings: $said"
+finish
