@@ -1,6 +1,7 @@
 #include "config/field.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -216,10 +217,14 @@ static int edit_distance(const char *a, const char *b)
 const char *field_nearest_key(const char *key)
 {
     const char *nearest = NULL;
-    int best = 2 + (int)(strlen(key) / 4);
+    size_t n = strlen(key);
+    if (n >= 2 * FIELD_KEY_BYTES) /* farther from each key than a quarter of it */
+        return NULL;
+    int best = 2 + (int)(n / 4);
     for (int32_t i = 0; i < N_FIELDS + N_IGNORED; i++) {
         const char *known = i < N_FIELDS ? FIELDS[i].key : IGNORED[i - N_FIELDS];
-        int distance = edit_distance(key, known);
+        int lengths_differ = abs((int)n - (int)strlen(known)); /* at least so many changes */
+        int distance = lengths_differ < best ? edit_distance(key, known) : best;
         if (distance < best) {
             best = distance;
             nearest = known;
