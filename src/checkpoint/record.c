@@ -9,6 +9,8 @@
 enum { FORMAT_VERSION = 1 };
 /* Counts stay exact in the doubles of whoever reads the file with JavaScript or Python's float. */
 static const int64_t MAX_COUNT = INT64_C(1) << 53;
+/* Counted in tokens, of which a sequence has up to 2^20, they fit in 63 bits. */
+static const int64_t MAX_SEQUENCES = INT64_C(1) << 42;
 
 /* A path may hold bytes that are not UTF-8, JSON may not: those become question marks. */
 static json_t *text_json(const char *text)
@@ -116,7 +118,7 @@ static Err read_progress(const Doc *doc, Progress *progress)
 {
     *progress = (Progress){.best_val_loss = INFINITY};
     TRY(doc_i64(doc, "step", 0, MAX_COUNT, &progress->step));
-    TRY(doc_i64(doc, "n_sequences", 0, MAX_COUNT, &progress->n_sequences));
+    TRY(doc_i64(doc, "n_sequences", 0, MAX_SEQUENCES, &progress->n_sequences));
     TRY(doc_i64(doc, "n_bad_steps", 0, MAX_COUNT, &progress->n_bad_steps));
     if (doc_has(doc, "best_val_loss"))
         TRY(doc_f64(doc, "best_val_loss", &progress->best_val_loss));
