@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# kill -9 of a random rank of 1 to 4 at a random instant of the start, a load, a step or a save, and the same command
+# again, until the run is through. After each kill the newest checkpoint has the bits of the undisturbed run, and so has
+# the end. The job ends within 15 seconds and leaves no process.
+#
+#     test_kill.sh [COUNT [SEED]]      COUNT kills, 4 by default
+source "$GPT_SOURCE/tests/fault/lib.sh"
+count=${1:-4}
+RANDOM=${2:-12}
+steps=120
+prepare_data 300
+kills=0 runs=0 longest=0
+begin=$(now_ms)
+
+for np in $(seq $((count < 4 ? 2 : max_ranks))); do
+    make_reference "$np" $steps
+    span_of[np]=$((start_ms + steps_ms))
+done
+
+# kill_a_rank: at an instant from the launch to what a part of the run takes. Fails when the run is over by then.
+kill_a_rank() {
+    local victim=
+    pause_ms "$(random_below ${span_of[pid_np]})"
+    while kill -0 $pid 2>/dev/null; do
+        victim=$(random_rank)
+        [ -n "$victim" ] && kill -KILL "$victim" 2>/dev/null && return
+    done
+    return 1
+}
+
+# The same command until it ends by itself.
+run_to_the_end() { # OUT NP
+    while :; do
+        start "$2" "$1" --max_iters=$steps --checkpoint_interval=3 --eval_interval=9 --init_from=auto
+        if [ $kills -lt "$count" ] && kill_a_rank; then
+            await
+            [ $rc = 137 ] || [ $rc = 0 ] || fail "$1: exit code $rc after a kill: $(tail -5 "$1.err")"
+            [ $took -gt $longest ] && longest=$took
+            [ $took -le 15000 ] || fail "$1: the job ended $took ms after the kill"
+            must_be_gone "$1"
+            kills=$((kills + 1))
+            must_match "$1" "$2"
+        else
+            await
+        fi
+        [ $rc = 0 ] && break
+        [ $rc = 137 ] || { fail "$1: exit code $rc: $(tail -5 "$1.err")"; return; }
+    done
+    [ "$(newest_step "$1")" = $steps ] || fail "$1: ended at step $(newest_step "$1")"
+    must_match "$1" "$2"
+    [ "$(ls -A "$1" | grep -cv '^step_\|^metrics.jsonl$')" = 0 ] || fail "$1: left behind: $(ls -A "$1" | grep -v '^step_')"
+    runs=$((runs + 1))
+    rm -rf "$1"
+}
+
+for ((i = 0; kills < count && failures == 0; i++)); do
+    run_to_the_end "run_$i" $((i % ${#span_of[@]} + 1))
+done
+echo "kills: $kills in $runs runs; $failures violations; at most $longest ms to the job's end;" \
+    "$((($(now_ms) - begin) / 1000)) s"
+finish
