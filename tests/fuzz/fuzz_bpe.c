@@ -33,14 +33,14 @@ static size_t small_vocab(char vocab[VOCAB_BYTES])
 
 static void write_files(const uint8_t *data, size_t n_bytes)
 {
-    char vocab[VOCAB_BYTES];
-    const uint8_t *zero = memchr(data, 0, n_bytes);
+    static char vocab[VOCAB_BYTES];
+    const uint8_t *zero = n_bytes ? memchr(data, 0, n_bytes) : NULL;
     if (zero) {
-        fuzz_file("vocab.json", data, (size_t)(zero - data));
-        fuzz_file("merges.txt", zero + 1, n_bytes - (size_t)(zero - data) - 1);
+        fuzz_file("./vocab.json", data, (size_t)(zero - data));
+        fuzz_file("./merges.txt", zero + 1, n_bytes - (size_t)(zero - data) - 1);
     } else {
-        fuzz_file("vocab.json", vocab, small_vocab(vocab));
-        fuzz_file("merges.txt", data, n_bytes);
+        fuzz_file("./vocab.json", vocab, small_vocab(vocab));
+        fuzz_file("./merges.txt", data, n_bytes);
     }
 }
 
@@ -48,29 +48,29 @@ static void check_round_trip(const Bpe *bpe, const char *text, size_t n_bytes)
 {
     BpeEncoder *e;
     uint16_t *ids = malloc((n_bytes + 1) * sizeof *ids);
-    int64_t n_ids;
+    int64_t n_ids = 0;
     size_t at = 0, n;
     Err err = bpe_encoder_open(&e, bpe);
-    ASSERT(ids && !err, "no memory");
-    err = bpe_encode(e, text, n_bytes, ids, &n_ids);
-    ASSERT(!err, "%s", err_message(err));
+    if (!err && ids)
+        err = bpe_encode(e, text, n_bytes, ids, &n_ids);
+    ASSERT(!err || !fuzz_has_memory(), "%s", err_message(err));
     for (int64_t i = 0; i < n_ids; i++, at += n) {
         const char *token = bpe_text(bpe, ids[i], &n);
         ASSERT(at + n <= n_bytes && memcmp(token, text + at, n) == 0, "token %d", (int)i);
     }
-    ASSERT(at == n_bytes, "%zu of %zu bytes", at, n_bytes);
+    ASSERT(at == n_bytes || !fuzz_has_memory(), "%zu of %zu bytes", at, n_bytes);
     bpe_encoder_close(e);
+    err_free(err);
     free(ids);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
+void fuzz_execute(const uint8_t *data, size_t n_bytes)
 {
     Bpe *bpe;
     write_files(data, n_bytes);
-    Err err = bpe_open(&bpe, fuzz_dir());
-    if (!err)
+    Err err = bpe_open(&bpe, ".");
+    if (!err && fuzz_is_eighth())
         check_round_trip(bpe, (const char *)data, n_bytes);
     bpe_close(bpe);
     err_free(err);
-    return 0;
 }

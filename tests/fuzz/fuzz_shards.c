@@ -3,7 +3,7 @@
 #include "data/shards.h"
 #include "tests/fuzz/fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
+void fuzz_execute(const uint8_t *data, size_t n_bytes)
 {
     int32_t tokens[64];
     TokenFiles files;
@@ -19,5 +19,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)
         token_files_close(&files);
     }
     err_free(err);
-    return 0;
 }
