@@ -34,17 +34,23 @@ ranks() {
 random_rank() { ranks | sed -n "$(($(random_below $pid_np) + 1))p"; }
 rank_of() { tr '\0' '\n' <"/proc/$1/environ" 2>/dev/null | sed -n 's/^OMPI_COMM_WORLD_RANK=//p'; }
 
-# $rc = how $pid ended, 60 seconds from now at most; $took = ms.
-await() {
-    local watcher since
-    (sleep "${1:-60}"; kill -KILL $pid) >/dev/null 2>&1 & # its sleep outlives it, and must not hold our output
-    watcher=$!
+# $rc = how $pid ended; $took = ms. After SECONDS (60) it is killed, and $live = the ranks that were left; else 0.
+await() { # [SECONDS]
+    local since limit=$((${1:-60} * 1000))
     since=$(now_ms)
+    live=0
+    while kill -0 $pid 2>/dev/null; do
+        took=$(($(now_ms) - since))
+        if [ $took -gt $limit ]; then
+            live=$(ps -o stat= -p "$(ranks | paste -sd, | sed 's/^$/0/')" | grep -vc '^Z')
+            kill -KILL $pid
+            break
+        fi
+        sleep 0.05
+    done
     wait $pid 2>/dev/null
     rc=$?
     took=$(($(now_ms) - since))
-    kill $watcher 2>/dev/null
-    wait $watcher 2>/dev/null
 }
 
 # until_true COMMAND...: it succeeds; 60 seconds at most.

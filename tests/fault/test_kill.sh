@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # kill -9 of a random rank of 1 to 4 at a random instant of the start, a load, a step or a save, and the same command
 # again, until the run is through. After each kill the newest checkpoint has the bits of the undisturbed run, and so has
-# the end. The job ends within 15 seconds and leaves no process.
+# the end. The job ends within 15 seconds and leaves no process. Open MPI 4.1's mpirun can stay behind alone, all ranks
+# dead, when one is killed while it connects to it ("PMIX ERROR: UNREACHABLE"): that is counted apart, and it is ended.
 #
 #     test_kill.sh [COUNT [SEED]]      COUNT kills, 4 by default
 source "$GPT_SOURCE/tests/fault/lib.sh"
@@ -9,7 +10,7 @@ count=${1:-4}
 RANDOM=${2:-12}
 steps=120
 prepare_data 300
-kills=0 runs=0 longest=0
+kills=0 stuck=0 runs=0 longest=0
 begin=$(now_ms)
 
 for np in $(seq $((count < 4 ? 2 : max_ranks))); do
@@ -33,10 +34,15 @@ run_to_the_end() { # OUT NP
     while :; do
         start "$2" "$1" --max_iters=$steps --checkpoint_interval=3 --eval_interval=9 --init_from=auto
         if [ $kills -lt "$count" ] && kill_a_rank; then
-            await
+            await 15
             [ $rc = 137 ] || [ $rc = 0 ] || fail "$1: exit code $rc after a kill: $(tail -5 "$1.err")"
-            [ $took -gt $longest ] && longest=$took
-            [ $took -le 15000 ] || fail "$1: the job ended $took ms after the kill"
+            if [ $took -lt 15000 ]; then
+                [ $took -gt $longest ] && longest=$took
+            elif [ $live = 0 ] && tail -20 "$1.err" | grep -q "PMIX ERROR"; then
+                stuck=$((stuck + 1))
+            else
+                fail "$1: $live ranks were left 15 s after the kill: $(tail -20 "$1.err")"
+            fi
             must_be_gone "$1"
             kills=$((kills + 1))
             must_match "$1" "$2"
@@ -57,5 +63,6 @@ for ((i = 0; kills < count && failures == 0; i++)); do
     run_to_the_end "run_$i" $((i % ${#span_of[@]} + 1))
 done
 echo "kills: $kills in $runs runs; $failures violations; at most $longest ms to the job's end;" \
+    "$stuck times mpirun stayed without a rank;" \
     "$((($(now_ms) - begin) / 1000)) s"
 finish

@@ -392,10 +392,10 @@ void __wrap_globfree(glob_t *found)
 
 /* ---- executions -------------------------------------------------------------------------- */
 
-bool fuzz_is_eighth(void)
+bool fuzz_is_turn(void)
 {
     static unsigned calls_before;
-    return calls_before++ % 8 == 0;
+    return calls_before++ % FUZZ_TURNS == 0;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n_bytes)

@@ -21,9 +21,9 @@ void fuzz_execute(const uint8_t *data, size_t n_bytes);
 /* Has no allocation failed in this execution? Then what was accepted must be right. */
 bool fuzz_has_memory(void);
 
-/* True at the first call of a process and at every eighth from there: for what is slow. One input
- * run alone is checked in full. */
-bool fuzz_is_eighth(void);
+/* True at the first call of a process and at every eighth from there (at each where lines are
+ * counted): for what is slow. One input run alone is checked in full. */
+bool fuzz_is_turn(void);
 
 /* A file of these bytes, which must last as long as the execution; over an older one. Directories
  * need not be made. Returns `path`. */

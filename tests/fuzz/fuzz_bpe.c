@@ -69,7 +69,7 @@ void fuzz_execute(const uint8_t *data, size_t n_bytes)
     Bpe *bpe;
     write_files(data, n_bytes);
     Err err = bpe_open(&bpe, ".");
-    if (!err && fuzz_is_eighth())
+    if (!err && fuzz_is_turn())
         check_round_trip(bpe, (const char *)data, n_bytes);
     bpe_close(bpe);
     err_free(err);

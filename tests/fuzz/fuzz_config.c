@@ -83,7 +83,7 @@ void fuzz_execute(const uint8_t *data, size_t n_bytes)
         memcpy(text, data, n_bytes);
     size_t n_file = split(text, n_bytes, word, &n_words);
     Err err = config_load(&cfg, fuzz_file("run.ini", data, n_file), n_words, word);
-    if (!err && fuzz_is_eighth())
+    if (!err && fuzz_is_turn())
         check_accepted(&cfg);
     err_free(err);
 }

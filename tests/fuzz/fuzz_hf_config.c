@@ -28,7 +28,7 @@ void fuzz_execute(const uint8_t *data, size_t n_bytes)
 {
     GptDims dims;
     Err err = hf_config_read(fuzz_file("config.json", data, n_bytes), &dims);
-    if (!err && fuzz_is_eighth())
+    if (!err && fuzz_is_turn())
         check_accepted(&dims);
     err_free(err);
 }

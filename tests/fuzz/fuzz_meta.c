@@ -44,8 +44,8 @@ static Err read_input(Tokenizer *t, const uint8_t *data, size_t n_bytes)
     *t = (Tokenizer){0};
     if (n_bytes < 4 || memcmp(data, "TEXT", 4) != 0)
         return tokenizer_load(t, fuzz_file("meta.json", data, n_bytes));
-    return fuzz_is_eighth() ? tokenizer_from_text(t, (const char *)data + 4, n_bytes - 4)
-                            : ERR_NEW(ERR_DATA, "not this time");
+    return fuzz_is_turn() ? tokenizer_from_text(t, (const char *)data + 4, n_bytes - 4)
+                          : ERR_NEW(ERR_DATA, "not this time");
 }
 
 void fuzz_execute(const uint8_t *data, size_t n_bytes)

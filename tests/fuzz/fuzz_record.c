@@ -51,7 +51,7 @@ void fuzz_execute(const uint8_t *data, size_t n_bytes)
     ASSERT(cut_err || cut.world == 0 || (cut.micro_batch > 0 && cut.head_chunk > 0), "empty cut");
     if (!err)
         check_progress(&p);
-    if (!err && !cut_err && fuzz_is_eighth())
+    if (!err && !cut_err && fuzz_is_turn())
         check_written(&p, &cut);
     err_free(err);
     err_free(cut_err);

@@ -82,7 +82,7 @@ void fuzz_execute(const uint8_t *data, size_t n_bytes)
             read_tensor(&file.safe, &file.safe.tensor[i]);
         match(&file, true);
         match(&file, false);
-        if (fuzz_is_eighth())
+        if (fuzz_is_turn())
             check_written(&file.safe);
         safe_close(&file.safe);
     }

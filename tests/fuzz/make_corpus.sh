@@ -12,7 +12,6 @@ cd "$work"
 export OMP_NUM_THREADS=1
 
 corpus=$here/corpus
-rm -rf "$corpus"
 mkdir -p "$corpus"/{config,shards,dataset,meta,bpe,safetensors,record,hf_config,manifest}
 seed() { printf "$3" >"$corpus/$1/$2"; } # TARGET NAME FORMAT
 fail_at() { printf "\\$(printf %03o $((0xE0 + $1)))"; } # the end of an input in which allocation K fails
