@@ -12,7 +12,7 @@ cd "$work"
 export OMP_NUM_THREADS=1
 
 corpus=$here/corpus
-mkdir -p "$corpus"/{config,shards,dataset,meta,bpe,safetensors,record,hf_config,manifest}
+mkdir -p "$corpus"/{config,shards,dataset,meta,bpe,safetensors,index,record,hf_config,manifest}
 seed() { printf "$3" >"$corpus/$1/$2"; } # TARGET NAME FORMAT
 fail_at() { printf "\\$(printf %03o $((0xE0 + $1)))"; } # the end of an input in which allocation K fails
 little() { # N BYTES: an integer, its lowest byte first
@@ -242,6 +242,19 @@ whole bias false 'h.0.ln_1.bias F32 [2]' 000000000000803f
 for ((k = 0; k < 24; k++)); do
     { cat "$corpus/safetensors/F32"; fail_at $k; } >"$corpus/safetensors/no_memory_$k"
 done
+
+# The index of several such files.
+seed index two '{"weight_map":{"a":"a.safetensors","b":"b.safetensors"}}'
+seed index same '{"weight_map":{"a":"a.safetensors","b":"a.safetensors"}}'
+seed index bad '{"weight_map":{"a":"bad.safetensors"}}'
+seed index outside '{"weight_map":{"a":"../a.safetensors"}}'
+seed index suffix '{"weight_map":{"a":"a.bin"}}'
+seed index number '{"weight_map":{"a":1}}'
+seed index empty '{"weight_map":{}}'
+seed index nowhere '{"weight_map":{"a":"c.safetensors"}}'
+seed index pickle DIR0
+seed index whole DIR1
+for ((k = 0; k < 12; k++)); do { cat "$corpus/index/two"; fail_at $k; } >"$corpus/index/no_memory_$k"; done
 
 # trainer.json.
 record() { # NAME SED-SCRIPT
