@@ -9,7 +9,11 @@ set -euo pipefail
 packages=(gcc make cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev libxxhash-dev)
 for flag in "$@"; do
     case $flag in
-    --tests) packages+=(libcmocka-dev g++ clang python3) ;;
+    --tests)
+        packages+=(libcmocka-dev g++ clang python3)
+        # A Slurm of the tests' own (tests/slurm/cluster.sh) needs root; elsewhere nobody wants its daemons installed.
+        [ "$(id -u)" -ne 0 ] || packages+=(slurm-wlm)
+        ;;
     --text) packages+=(bible-kjv) ;;
     *) echo "usage: $0 [--tests] [--text]" >&2; exit 64 ;;
     esac

@@ -141,18 +141,22 @@ lost_batch_node() { lose "$1" n0; }
 # A minute is too short for the run, which saves before it is over.
 time_limit() {
     submit "$1" --time=1 --signal=B:CONT@1 -- --max_iters="$long_steps" --checkpoint_interval=1000000
-    wait_until 600 "$1 is stopped by the time limit" grep -q "exit code 85" "$1.log"
+    goes_on_after_limit "$1"
     grep -q "stopped by the end of the job's time" "$1.log" || fail "$1: not said"
-    scontrol update jobid="$job" timelimit=20
-    ends_as "$1" COMPLETED 0 1
-    same_bits "$1" whole_long "$long_steps"
 }
 
-# The program does not know of the limit: Slurm ends the ranks with TERM, and they save.
+# The program does not know of the limit: Slurm ends the ranks with TERM. Those of srun save; mpirun's are killed at once
+# on other nodes, and go on from the last checkpoint.
 hard_limit() {
     submit "$1" --time=1 --signal=B:CONT@1 --export=ALL,SLURM_JOB_END_TIME=0 -- --max_iters="$long_steps" \
-        --checkpoint_interval=1000000
-    wait_until 600 "$1 is stopped by the time limit" grep -q "DUE TO TIME LIMIT" "$1.log"
+        --checkpoint_interval=100
+    goes_on_after_limit "$1"
+    grep -q "DUE TO TIME LIMIT" "$1.log" || fail "$1: it was not Slurm's limit"
+}
+
+# The rest of the run has time enough.
+goes_on_after_limit() {
+    wait_until 600 "$1 is stopped by the time limit" requeued
     scontrol update jobid="$job" timelimit=20
     ends_as "$1" COMPLETED 0 1
     same_bits "$1" whole_long "$long_steps"
@@ -180,6 +184,26 @@ guard() {
     grep -q "started 1 times and has saved nothing since update 0" "$1.log" || fail "$1: not said"
 }
 
+# Without PMIx the tasks do not know of each other: the program says so, in one line, and trains not four times.
+no_pmix() {
+    SLURM_MPI_TYPE=none MAX_STARTS=1 submit "$1" --
+    ends_as "$1" FAILED 71 1
+    [ "$(grep -c "srun started 4 tasks.*srun --mpi=pmix" "$1.log")" = 1 ] || fail "$1: not said once"
+    [ -e "$1/metrics.jsonl" ] && fail "$1: it trained"
+}
+
+# The preflight, on the ranks of the job.
+preflight() {
+    PREFLIGHT=1 submit "$1" --
+    ends_as "$1" COMPLETED 0 0
+    grep -q "^rank  *ok  *3 on n1:" "$1.log" || fail "$1: rank 3 is not on n1"
+    as_undisturbed "$1"
+    rm -rf "$1"
+    PREFLIGHT=1 submit "$1" -- --dataset=nowhere
+    ends_as "$1" FAILED 66 0
+    [ -e "$1/metrics.jsonl" ] && fail "$1: it trained"
+}
+
 # Three jobs; the first is stopped, the second finishes, the third is not needed.
 chain() {
     slurm/chain.sh 3 --output="$1.log" "${ranks[@]}" --time=20 slurm/multi_node.sbatch "${run[@]}" --out_dir="$1" \
@@ -198,11 +222,14 @@ chain() {
 
 # ---- what is run -----------------------------------------------------------------------------------------------------
 
-scenarios=(finish signal scancel_job killed_task lost_node lost_batch_node time_limit hard_limit other_nodes guard chain)
+scenarios=(finish signal scancel_job killed_task lost_node lost_batch_node time_limit hard_limit other_nodes guard chain preflight no_pmix)
 chosen=("$@")
 case ${1:-} in
 "") chosen=(signal_srun killed_task_mpirun) ;;
---all) chosen=("${scenarios[@]/%/_srun}" "${scenarios[@]/%/_mpirun}") ;;
+--all)
+    chosen=("${scenarios[@]/%/_srun}" "${scenarios[@]/%/_mpirun}")
+    unset "chosen[-1]" # mpirun needs no PMIx of Slurm's
+    ;;
 esac
 
 must_train 4 whole --device=cpu --max_iters=$steps --lr_decay_iters=$steps
@@ -211,7 +238,7 @@ long_steps=$steps
 if [[ "${chosen[*]}" == *_limit_* ]]; then
     rate=$(tail -50 whole/metrics.jsonl | grep -o '"time_ms": *[0-9.]*' | grep -o '[0-9.]*$' |
         awk '{ t += $1 } END { print NR * 1000 / t }')
-    long_steps=$(awk -v rate="$rate" 'BEGIN { printf "%d", rate * 150 }')
+    long_steps=$(awk -v rate="$rate" 'BEGIN { printf "%d", rate * 110 }')
     must_train 4 whole_long --device=cpu --max_iters="$long_steps" --lr_decay_iters=$steps
 fi
 
