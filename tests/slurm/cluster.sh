@@ -74,7 +74,9 @@ if [ -z "${CLUSTER_DIR:-}" ]; then
     done
     apart=(unshare --mount --pid --fork --kill-child --mount-proc)
     "${apart[@]}" unshare --uts true 2>/dev/null || skip "namespaces are not allowed here"
-    CLUSTER_DIR=$(mktemp -d "${TMPDIR:-/tmp}/gpt_slurm_XXXXXX")
+    base=${TMPDIR:-/tmp}
+    [[ $base/ == /dev/shm/* ]] && base=/tmp # the cluster has a /dev/shm of its own
+    CLUSTER_DIR=$(mktemp -d "$base/gpt_slurm_XXXXXX")
     export CLUSTER_DIR
     trap 'kill -KILL "$inside" 2>/dev/null; wait "$inside" 2>/dev/null; rm -rf "$CLUSTER_DIR"' EXIT
     trap 'exit 130' INT
