@@ -5,6 +5,7 @@
 #     test_slurm.sh                    two scenarios, side by side (ctest)
 #     test_slurm.sh --all              every scenario with srun and with mpirun, and a table of seconds
 #     test_slurm.sh SCENARIO...        those: test_slurm.sh lost_node_srun guard_mpirun
+# shellcheck disable=SC2317,SC2086 # scenarios are called by their names
 if [ -z "${CLUSTER_DIR:-}" ]; then
     exec "$(dirname "$0")/cluster.sh" "$(realpath "$0")" "$@"
 fi
