@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by run.sh when CONTAINER names an image: how ./gpt_ddp is started in it. With srun by pyxis (enroot), which is
 # a plugin of srun; by apptainer where CONTAINER ends in .sif, with srun or mpirun.
 #

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the .sbatch files here, in the directory sbatch was called in: starts the ranks, passes signals on to
 # them, and sees to it that a run which is not finished goes on: it puts the job back into the queue, or leaves that to
 # the next job of a chain (slurm/chain.sh).

@@ -185,7 +185,7 @@ wait $job
 grep -qx 'scontrol requeue 17' calls || fail "a signalled run is not requeued"
 
 if command -v shellcheck >/dev/null; then
-    shellcheck -x -s bash slurm/*.sh slurm/*.sbatch launch/*.sh \
+    shellcheck -x slurm/*.sh slurm/*.sbatch launch/*.sh \
         "$GPT_SOURCE"/tests/slurm/cluster.sh || fail "shellcheck"
 else
     for script in slurm/*.sh slurm/*.sbatch; do bash -n "$script" || fail "$script: syntax"; done
