@@ -23,6 +23,7 @@
 #include "model/gpt2.h"
 #include "optim/adamw.h"
 #include "optim/loss_scale.h"
+#include "optim/outliers.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -36,6 +37,7 @@ typedef struct {
     int64_t n_bad_steps;  /* without an update, in a row, but for overflows of float16 */
     int64_t n_updates;    /* steps that changed the parameters: AdamW's count, as torch counts */
     LossScale loss_scale; /* of float16; zeros for other dtypes */
+    Outliers outliers;    /* zeros when they are not looked for */
 } Progress;
 
 /* What is saved and loaded. All borrowed. */

@@ -81,6 +81,23 @@ Err doc_f64(const Doc *doc, const char *key, double *value)
     return OK;
 }
 
+Err doc_f64_list(const Doc *doc, const char *key, int64_t most, double *values, int64_t *n)
+{
+    const json_t *found;
+    TRY(find_value(doc, key, &found));
+    if (!json_is_array(found) || json_array_size(found) > (size_t)most)
+        FAIL(ERR_DATA, "%s: \"%s\" is no list of at most %lld numbers", doc->path, key,
+             (long long)most);
+    *n = (int64_t)json_array_size(found);
+    for (int64_t i = 0; i < *n; i++) {
+        const json_t *item = json_array_get(found, (size_t)i);
+        if (!json_is_number(item))
+            FAIL(ERR_DATA, "%s: item %lld of \"%s\" is not a number", doc->path, (long long)i, key);
+        values[i] = json_number_value(item);
+    }
+    return OK;
+}
+
 Err doc_bool(const Doc *doc, const char *key, bool *value)
 {
     const json_t *found;

@@ -30,6 +30,8 @@ void doc_close(Doc *doc); /* accepts a zero-initialised one */
 bool doc_has(const Doc *doc, const char *key); /* present and not null */
 Err doc_i64(const Doc *doc, const char *key, int64_t min, int64_t max, int64_t *value);
 Err doc_f64(const Doc *doc, const char *key, double *value); /* integer or real */
+/* values (at most `most`) = a list of numbers, *n of them. */
+Err doc_f64_list(const Doc *doc, const char *key, int64_t most, double *values, int64_t *n);
 Err doc_bool(const Doc *doc, const char *key, bool *value);
 Err doc_text(const Doc *doc, const char *key, const char **value); /* borrowed from the doc */
 

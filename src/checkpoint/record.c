@@ -60,18 +60,40 @@ static json_t *cut_json(const StepCut *cut)
                      "zero_stage", (json_int_t)cut->zero_stage);
 }
 
+/* NULL when memory is short. */
+static json_t *numbers_json(const double *value, int64_t n)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < n && list; i++)
+        if (json_array_append_new(list, json_real(value[i])) < 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    return list;
+}
+
+static json_t *outliers_json(const Outliers *o)
+{
+    if (o->n == 0 && o->n_skipped == 0)
+        return json_null();
+    return json_pack("{s:I, s:I, s:o, s:o}", "in_row", (json_int_t)o->n_in_row, "skipped",
+                     (json_int_t)o->n_skipped, "log_loss", numbers_json(o->loss, o->n), "log_norm",
+                     numbers_json(o->norm, o->n));
+}
+
 static json_t *progress_json(const Progress *progress, const GptDims *dims)
 {
     bool evaluated = isfinite(progress->best_val_loss); /* JSON has no infinity */
     const LossScale *scale = &progress->loss_scale;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:o}", "step", (json_int_t)progress->step,
-                     "n_sequences", (json_int_t)progress->n_sequences, "tokens",
-                     (json_int_t)(progress->n_sequences * dims->block_size), "n_bad_steps",
-                     (json_int_t)progress->n_bad_steps, "n_updates",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:o, s:o}", "step",
+                     (json_int_t)progress->step, "n_sequences", (json_int_t)progress->n_sequences,
+                     "tokens", (json_int_t)(progress->n_sequences * dims->block_size),
+                     "n_bad_steps", (json_int_t)progress->n_bad_steps, "n_updates",
                      (json_int_t)progress->n_updates, "loss_scale",
                      scale->scale > 0 ? json_real(scale->scale) : json_null(),
                      "loss_scale_good_steps", (json_int_t)scale->n_good, "best_val_loss",
-                     evaluated ? json_real(progress->best_val_loss) : json_null());
+                     evaluated ? json_real(progress->best_val_loss) : json_null(), "outliers",
+                     outliers_json(&progress->outliers));
 }
 
 Err record_write(const char *path, const Config *cfg, const GptDims *dims, const Progress *progress,
@@ -114,6 +136,37 @@ static Err read_loss_scale(const Doc *doc, LossScale *scale)
     return doc_i64(doc, "loss_scale_good_steps", 0, LOSS_SCALE_GOOD_STEPS - 1, &scale->n_good);
 }
 
+/* Logarithms of anything a run can have measured are far within these bounds. */
+static Err check_logs(const Doc *doc, const double *value, int64_t n)
+{
+    const double most = 1000;
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs(value[i]) <= most))
+            FAIL(ERR_DATA, "%s: \"outliers\" holds %g, wanted %g to %g", doc->path, value[i], -most,
+                 most);
+    return OK;
+}
+
+static Err read_outliers(const Doc *doc, Outliers *o)
+{
+    *o = (Outliers){0};
+    int64_t n_norms = 0;
+    if (!doc_has(doc, "outliers"))
+        return OK;
+    const Doc inner = {doc->path, json_object_get(doc->root, "outliers")};
+    if (!json_is_object(inner.root))
+        FAIL(ERR_DATA, "%s: \"outliers\" is not an object", doc->path);
+    TRY(doc_i64(&inner, "in_row", 0, MAX_COUNT, &o->n_in_row));
+    TRY(doc_i64(&inner, "skipped", 0, MAX_COUNT, &o->n_skipped));
+    TRY(doc_f64_list(&inner, "log_loss", OUTLIER_WINDOW, o->loss, &o->n));
+    TRY(doc_f64_list(&inner, "log_norm", OUTLIER_WINDOW, o->norm, &n_norms));
+    if (n_norms != o->n)
+        FAIL(ERR_DATA, "%s: \"outliers\" has %lld losses and %lld norms", doc->path,
+             (long long)o->n, (long long)n_norms);
+    TRY(check_logs(doc, o->loss, o->n));
+    return check_logs(doc, o->norm, o->n);
+}
+
 static Err read_progress(const Doc *doc, Progress *progress)
 {
     *progress = (Progress){.best_val_loss = INFINITY};
@@ -125,7 +178,8 @@ static Err read_progress(const Doc *doc, Progress *progress)
     progress->n_updates = progress->step; /* what AdamW counted before there was a count */
     if (doc_has(doc, "n_updates"))
         TRY(doc_i64(doc, "n_updates", 0, progress->step, &progress->n_updates));
-    return read_loss_scale(doc, &progress->loss_scale);
+    TRY(read_loss_scale(doc, &progress->loss_scale));
+    return read_outliers(doc, &progress->outliers);
 }
 
 Err record_read(const char *path, Progress *progress)

@@ -120,6 +120,7 @@ typedef struct {
 typedef struct {
     double init_timeout, step_timeout, save_timeout; /* seconds; step_timeout < 0: auto */
     int64_t max_bad_steps;
+    double skip_outlier_z; /* 0: none is skipped */
     int64_t replica_check_interval; /* 0: never */
 } FaultConfig;
 

@@ -140,6 +140,9 @@ static const Field FIELDS[] = {
     SECONDS(fault, save_timeout, "600s", 0, 1e6,
             "longest writing, or reading, of a checkpoint, or wait for the one before; 0: no limit"),
     COUNT(fault, max_bad_steps, "5", 1, 1e6, "steps", "not finite in a row, then the run ends"),
+    REAL(fault, skip_outlier_z, "0", 0, 1e9,
+         "skip updates whose loss or gradient norm is so many robust deviations above the last 128 "
+         "steps; 0: none"),
     COUNT(fault, replica_check_interval, "1000", 0, 1e9, "steps",
           "between comparisons of the parameters over ranks, which also come before each "
           "checkpoint; 0: none"),

@@ -1,5 +1,6 @@
 #include "train/health.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -247,4 +248,44 @@ Err health_explain(Trainer *t, double loss_scale, double own_loss, char *why, si
 done:
     free(all);
     return err;
+}
+
+/* ---- outliers ---------------------------------------------------------------------------- */
+
+static void explain_outlier(Text *text, const StepRecord *record, const Outliers *before,
+                            const Outliers *after, OutlierVerdict verdict, int64_t most)
+{
+    say(text,
+        "loss %.4f (z %.1f), norm %.2f (z %.1f) over the last %" PRId64 " steps: ", record->loss,
+        outliers_z(before->loss, before->n, record->loss), record->grad_norm,
+        outliers_z(before->norm, before->n, record->grad_norm), before->n);
+    if (verdict == STEP_OUTLIER)
+        say(text,
+            "an outlier, no update (%" PRId64 " in a row, %" PRId64 " are a new level; %" PRId64
+            " in all)",
+            after->n_in_row, most, after->n_skipped);
+    else
+        say(text, "after %" PRId64 " outliers in a row a new level, updates go on", most);
+}
+
+Err health_judge(Trainer *t, StepRecord *record, bool *outlier)
+{
+    const FaultConfig *fault = &t->cfg->fault;
+    const Outliers before = t->progress.outliers;
+    struct {
+        Outliers outliers;
+        OutlierVerdict verdict;
+    } answer = {before, STEP_ACCEPTED};
+    *outlier = false;
+    if (fault->skip_outlier_z == 0)
+        return OK;
+    answer.verdict = outliers_judge(&answer.outliers, record->loss, record->grad_norm,
+                                    fault->skip_outlier_z, fault->max_bad_steps);
+    TRY(comm_broadcast_bytes(t->comm, &answer, sizeof answer, 0));
+    t->progress.outliers = answer.outliers;
+    *outlier = answer.verdict == STEP_OUTLIER;
+    if (answer.verdict != STEP_ACCEPTED)
+        explain_outlier(&(Text){.out = record->why, .n_bytes = sizeof record->why}, record, &before,
+                        &answer.outliers, answer.verdict, fault->max_bad_steps);
+    return OK;
 }

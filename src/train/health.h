@@ -1,4 +1,4 @@
-/* Health: where a step's bad numbers come from, in words. Private to train/.
+/* Health: what is wrong with the numbers of a step, in words. Private to train/.
  *
  * A reduction leaves nothing of one rank's own gradients, and a NaN of one is in the sums of all.
  * So after a step that was not finite, and only then, each rank computes its own part once more and
@@ -25,6 +25,12 @@ extern "C" {
  * The same on all ranks. own_loss: this rank's share of the loss. Gradients and losses of the step
  * are lost. Waits. ERR_SYSTEM. Collective. */
 Err health_explain(Trainer *t, double loss_scale, double own_loss, char *why, size_t n_bytes);
+
+/* After the sums of a finite step: is its update to be left out (skip_outlier_z, optim/outliers.h)?
+ * record->loss and grad_norm are judged by rank 0, for logarithms may differ in their last bits
+ * between hosts, and all ranks take over its t->progress.outliers; record->why says what is out of
+ * the ordinary. ERR_SYSTEM. Collective. */
+Err health_judge(Trainer *t, StepRecord *record, bool *outlier);
 
 /* Before a save, between steps: ERR_DIVERGED when a parameter of any rank is not finite, with rank
  * and tensor; it will not become finite again. Where gradients were is overwritten. Waits.

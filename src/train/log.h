@@ -37,7 +37,8 @@ typedef struct {
     double loss, lr, grad_norm, step_ms;
     int64_t step_tokens;
     bool skipped;  /* no update was made */
-    char why[512]; /* what was wrong with the numbers; "": nothing, or float16's loss scale */
+    char why[512]; /* what was wrong, or odd, with the numbers; "": nothing, or float16's loss scale
+                    */
 } StepRecord;
 
 /* The console of rank 0; nothing on the others. */

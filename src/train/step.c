@@ -100,18 +100,15 @@ static bool forgive_overflow(Trainer *t, double loss)
 }
 
 /* What a step leaves behind; all ranks the same. */
-static void count_step(Trainer *t, bool updated, bool bad)
+static void count_step(Trainer *t, bool finite, bool updated, bool bad)
 {
     Progress *p = &t->progress;
     p->step++;
     p->n_sequences += t->plan->step_sequences;
-    if (updated) {
-        p->n_updates++;
-        p->n_bad_steps = 0;
+    p->n_bad_steps = updated ? 0 : p->n_bad_steps + bad;
+    p->n_updates += updated;
+    if (finite)
         loss_scale_good(&p->loss_scale);
-    } else if (bad) {
-        p->n_bad_steps++;
-    }
 }
 
 Err trainer_step(Trainer *t, StepRecord *record)
@@ -124,19 +121,23 @@ Err trainer_step(Trainer *t, StepRecord *record)
     TRY(exchange(t, accumulate(t, loss_scale), sum, &own_loss));
 
     double loss = sum[SUM_LOSS] / loss_scale, norm = sqrt(sum[SUM_SQUARES]) / loss_scale;
-    bool finite = isfinite(loss) && isfinite(norm);
-    if (finite)
-        update(t, norm, lr, loss_scale);
     *record = (StepRecord){.iter = t->progress.step,
                            .loss = loss,
                            .lr = lr,
                            .grad_norm = norm,
-                           .step_tokens = t->plan->step_sequences * t->plan->shape.n_tokens,
-                           .skipped = !finite};
+                           .step_tokens = t->plan->step_sequences * t->plan->shape.n_tokens};
+    bool finite = isfinite(loss) && isfinite(norm);
+    bool outlier = false;
+    if (finite)
+        TRY(health_judge(t, record, &outlier));
+    bool updates = finite && !outlier;
     bool bad = !finite && !forgive_overflow(t, loss);
+    if (updates)
+        update(t, norm, lr, loss_scale);
     if (bad)
         TRY(health_explain(t, loss_scale, own_loss, record->why, sizeof record->why));
-    count_step(t, finite, bad);
+    record->skipped = !updates;
+    count_step(t, finite, updates, bad);
     t->stop = sum[SUM_SIGNALS] > 0 ? STOP_SIGNAL : (StopReason)sum[SUM_TIME];
     t->saves.time_is_up = sum[SUM_SAVE_TIME] > 0;
     t->saves.is_written = sum[SUM_SAVE_WRITTEN] > 0;

@@ -120,8 +120,11 @@ static Err step_and_log(Trainer *t)
     TRY(trainer_step(t, &record));
     log_step(&t->log, &record, record.iter % t->cfg->run.log_interval == 0);
     say_loss_scale(t, &record, scale);
-    if (t->progress.n_bad_steps <= n_bad)
+    if (t->progress.n_bad_steps <= n_bad) {
+        if (record.why[0])
+            log_say(&t->log, "iter %" PRId64 ": %s", record.iter, record.why);
         return OK;
+    }
     log_say(&t->log,
             "iter %" PRId64 ": %s: no update (%" PRId64 " in a row, %" PRId64 " end the run)",
             record.iter, record.why, t->progress.n_bad_steps, t->cfg->fault.max_bad_steps);

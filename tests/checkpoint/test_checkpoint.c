@@ -197,10 +197,11 @@ static void test_tensors_larger_than_the_staging(void **state)
 
 static void test_progress_comes_back(void **state)
 {
-    static const Progress CASE[] = {{0, 0, INFINITY, 0, 0, {0, 0}},
-                                    {2000, 960000, 1.0 / 3, 4, 1996, {65536, 1999}},
-                                    {99999999, INT64_C(1) << 42, 5e-324, 1, 7, {1, 0}},
-                                    {100000000, 7, 1.8857000000000002, 0, 100000000, {0, 0}}};
+    static const Progress CASE[] = {
+        {0, 0, INFINITY, 0, 0, {0, 0}, {0}},
+        {2000, 960000, 1.0 / 3, 4, 1996, {65536, 1999}, {2, {0.1, -1.0 / 3}, {5e-324, 700}, 3, 9}},
+        {99999999, INT64_C(1) << 42, 5e-324, 1, 7, {1, 0}, {0, {0}, {0}, 0, 1}},
+        {100000000, 7, 1.8857000000000002, 0, 100000000, {0, 0}, {1, {-0.0}, {1}, 0, 0}}};
     Fixture *f = *state;
     for (size_t i = 0; i < sizeof CASE / sizeof *CASE; i++) {
         Progress got;
@@ -213,6 +214,7 @@ static void test_progress_comes_back(void **state)
         assert_true(got.loss_scale.scale == CASE[i].loss_scale.scale);
         assert_int_equal(got.loss_scale.n_good, CASE[i].loss_scale.n_good);
         assert_true(got.best_val_loss == CASE[i].best_val_loss);
+        assert_memory_equal(&got.outliers, &CASE[i].outliers, sizeof got.outliers);
     }
 }
 
@@ -364,6 +366,9 @@ static void test_refuses_another_shape(void **state)
     }
 }
 
+#define WITH_OUTLIERS                                                                              \
+    "{\"version\":1,\"bias\":true,\"step\":1,\"n_sequences\":1,\"n_bad_steps\":0,\"outliers\":"
+
 /* Whole files that say something else than they should: the manifest is no proof of sense. */
 static void test_refuses_senseless_files(void **state)
 {
@@ -383,6 +388,18 @@ static void test_refuses_senseless_files(void **state)
          "{\"version\":1,\"bias\":true,\"step\":1,\"n_sequences\":1,\"n_bad_steps\":0,"
          "\"best_val_loss\":\"x\"}",
          "\"best_val_loss\" is not a number"},
+        {"trainer.json", WITH_OUTLIERS "7}", "\"outliers\" is not an object"},
+        {"trainer.json", WITH_OUTLIERS "{}}", "\"in_row\" is missing"},
+        {"trainer.json", WITH_OUTLIERS "{\"in_row\":0,\"skipped\":0,\"log_loss\":1}}",
+         "\"log_loss\" is no list"},
+        {"trainer.json", WITH_OUTLIERS "{\"in_row\":0,\"skipped\":0,\"log_loss\":[1,true]}}",
+         "item 1 of \"log_loss\" is not a number"},
+        {"trainer.json",
+         WITH_OUTLIERS "{\"in_row\":0,\"skipped\":0,\"log_loss\":[1],\"log_norm\":[]}}",
+         "1 losses and 0 norms"},
+        {"trainer.json",
+         WITH_OUTLIERS "{\"in_row\":0,\"skipped\":0,\"log_loss\":[1],\"log_norm\":[1e9]}}",
+         "holds 1e+09"},
         {"optimizer.safetensors", "short", "too few"},
         {"model.safetensors", "", "too few"},
     };

@@ -268,6 +268,7 @@ static const struct {
     {"fault", "step_timeout", "AUTO", "auto"},
     {"fault", "save_timeout", "10m", "600s"},
     {"fault", "max_bad_steps", "9", "9"},
+    {"fault", "skip_outlier_z", "6", "6"},
     {"fault", "replica_check_interval", "50", "50"},
 };
 

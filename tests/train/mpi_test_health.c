@@ -11,6 +11,7 @@
 
 #include "kernels/ops_table.h"
 #include "tests/support/mpi_run.h"
+#include "train/replicas.h"
 
 enum { ALWAYS = -1 };
 
@@ -261,11 +262,35 @@ static void test_parameters_that_are_not_finite_are_not_saved(void **state)
     mpi_run_close(&run);
 }
 
+/* So low a limit that some steps are outliers. */
+static void test_ranks_agree_on_outliers(void **state)
+{
+    enum { N_STEPS = OUTLIER_LEAST + 30 };
+    MpiTest *mpi = *state;
+    MpiRun run;
+    StepRecord record;
+    if (!device_is_host(&mpi->dev))
+        skip();
+    mpi_run_open(&run, mpi);
+    mpi_run_set(&run, "skip_outlier_z", "1");
+    check_no_err(mpi_run_start(&run));
+    for (int i = 0; i < N_STEPS; i++)
+        check_no_err(trainer_step(&run.trainer, &record));
+    Progress *progress = &run.trainer.progress, first = *progress;
+    assert_true(first.outliers.n_skipped > 0);
+    assert_int_equal(first.n_updates, N_STEPS - first.outliers.n_skipped);
+    check_no_err(comm_broadcast_bytes(&mpi->comm, &first, sizeof first, 0));
+    assert_memory_equal(&progress->outliers, &first.outliers, sizeof first.outliers);
+    check_no_err(replicas_check(&run.trainer));
+    mpi_run_close(&run);
+}
+
 int main(void)
 {
     struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_tensor_of_every_rank_is_named),
         cmocka_unit_test(test_each_rank_at_fault_is_named),
+        cmocka_unit_test(test_ranks_agree_on_outliers),
         cmocka_unit_test(test_parameters_that_are_not_finite_are_not_saved),
     };
     return MPI_MAIN_EACH_WAY(tests);

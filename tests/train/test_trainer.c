@@ -454,6 +454,62 @@ static void test_resume_goes_on_where_the_run_stopped(void **state)
     free(resumed);
 }
 
+/* So low a limit that some steps are outliers. */
+static void test_a_window_of_outliers_goes_on_where_it_stopped(void **state)
+{
+    TestRun *run = *state;
+    Outliers whole;
+    run_set(run, "max_iters", "180");
+    run_set(run, "eval_interval", "1000");
+    run_set(run, "skip_outlier_z", "2");
+    check_no_err(try_open(run));
+    check_no_err(trainer_run(&run->trainer));
+    whole = run->trainer.progress.outliers;
+    float *params = params_of(run);
+    assert_true(whole.n_skipped > 0 && whole.n == OUTLIER_WINDOW);
+    assert_int_equal(run->trainer.progress.n_updates, 180 - whole.n_skipped);
+    run_set(run, "out_dir", temp_path(&run->temp, "again"));
+    reopen(run);
+    for (int i = 0; i < 99; i++)
+        step(run);
+    run->stop = SIGUSR1;
+    check_err(trainer_run(&run->trainer), ERR_REQUEUE, "after 100 updates");
+    run->stop = 0;
+    run_set(run, "init_from", "resume");
+    reopen(run);
+    check_no_err(trainer_run(&run->trainer));
+    float *resumed = params_of(run);
+    assert_memory_equal(params, resumed, tensor_bytes(run->trainer.model.params));
+    assert_memory_equal(&run->trainer.progress.outliers, &whole, sizeof whole);
+    free(params);
+    free(resumed);
+}
+
+static void test_an_outlier_changes_nothing_but_where_the_data_stands(void **state)
+{
+    TestRun *run = *state;
+    run_set(run, "skip_outlier_z", "6");
+    check_no_err(try_open(run));
+    Progress *progress = &run->trainer.progress;
+    for (int i = 0; i < OUTLIER_LEAST; i++)
+        step(run);
+    for (int i = 0; i < OUTLIER_LEAST; i++)
+        progress->outliers.loss[i] -= 10;
+    float *before = params_of(run);
+    StepRecord record = step(run);
+    float *after = params_of(run);
+    assert_true(record.skipped);
+    assert_non_null(
+        strstr(record.why, "an outlier, no update (1 in a row, 5 are a new level; 1 in"));
+    assert_int_equal(progress->step, OUTLIER_LEAST + 1);
+    assert_int_equal(progress->n_sequences, 8 * (OUTLIER_LEAST + 1));
+    assert_int_equal(progress->n_updates, OUTLIER_LEAST);
+    assert_int_equal(progress->n_bad_steps, 0);
+    assert_memory_equal(before, after, tensor_bytes(run->trainer.model.params));
+    free(before);
+    free(after);
+}
+
 static ino_t inode_of(TestRun *run, const char *name)
 {
     struct stat info;
@@ -557,6 +613,8 @@ int main(void)
         RUN_TEST(test_a_signal_saves_and_asks_to_be_run_again),
         RUN_TEST(test_a_signal_during_an_evaluation_does_not_wait_for_its_end),
         RUN_TEST(test_resume_goes_on_where_the_run_stopped),
+        RUN_TEST(test_a_window_of_outliers_goes_on_where_it_stopped),
+        RUN_TEST(test_an_outlier_changes_nothing_but_where_the_data_stands),
         RUN_TEST(test_a_finished_run_is_not_saved_again),
         RUN_TEST(test_resume_without_a_checkpoint_is_refused),
         RUN_TEST(test_auto_without_a_checkpoint_starts_from_scratch),
