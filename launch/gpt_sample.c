@@ -7,6 +7,7 @@
 #include "launch/report.h"
 #include "launch/text_model.h"
 #include "model/sampler.h"
+#include "text/utf8.h"
 
 enum {
     FLAG_PROMPT,
@@ -151,33 +152,53 @@ static Err write_out(const char *bytes, size_t n_bytes)
     return OK;
 }
 
-static Err write_token(const TextModel *model, int32_t id)
+/* The text of a token, or as much of it as makes whole characters. */
+static Err write_token(const TextModel *model, Utf8Stream *stream, int32_t id)
 {
-    char bytes[TOKENIZER_BYTES_PER_ID];
-    return write_out(bytes, (size_t)tokenizer_decode(&model->tokenizer, id, bytes));
+    char spare[TOKENIZER_BYTES_PER_ID];
+    size_t n_bytes, n_out;
+    const char *bytes = tokenizer_text(&model->tokenizer, id, spare, &n_bytes);
+    char *out = malloc(n_bytes + UTF8_MAX_BYTES);
+    if (!out)
+        FAIL(ERR_SYSTEM, "out of memory for the text of a token");
+    utf8_stream_push(stream, bytes, n_bytes, out, &n_out);
+    Err err = write_out(out, n_out);
+    free(out);
+    return err;
 }
 
-static Err write_prompt(const TextModel *model, const Text *text)
+static Err write_prompt(const TextModel *model, Utf8Stream *stream, const Text *text)
 {
     for (int64_t i = 0; i < text->n_prompt; i++)
-        TRY(write_token(model, text->ids[i]));
+        TRY(write_token(model, stream, text->ids[i]));
     return OK;
+}
+
+/* What no token made whole, and the line between samples. */
+static Err write_end(Utf8Stream *stream)
+{
+    static const char END[] = "\n---------------\n";
+    char rest[UTF8_MAX_BYTES];
+    size_t n_rest;
+    utf8_stream_end(stream, rest, &n_rest);
+    TRY(write_out(rest, n_rest));
+    return write_out(END, sizeof END - 1);
 }
 
 /* Each token is shown as soon as it is drawn. */
 static Err write_sample(TextModel *model, Text *text, const Options *o, int64_t sample)
 {
-    static const char END[] = "\n---------------\n";
+    Utf8Stream stream = {0};
     text->n_ids = text->n_prompt;
-    TRY(write_prompt(model, text));
+    TRY(write_prompt(model, &stream, text));
     for (int64_t i = 0; i < o->max_new_tokens; i++) {
         TRY(text_model_next(model, text->ids, text->n_ids, text->logits));
         int32_t id = sampler_pick(&o->sampler, text->logits, model->n_vocab, (uint64_t)sample,
                                   (uint64_t)i, text->scratch);
         text->ids[text->n_ids++] = id;
-        TRY(write_token(model, id));
+        TRY(write_token(model, &stream, id));
     }
-    return write_out(END, sizeof END - 1);
+    return write_end(&stream);
 }
 
 /* ---- the program ------------------------------------------------------------------------- */

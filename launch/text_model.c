@@ -41,20 +41,33 @@ static Err find_dir(TextModel *t, const char *path)
 
 /* ---- the model --------------------------------------------------------------------------- */
 
-static Err open_tokenizer(TextModel *t, const GptDims *dims)
+/* meta.json, or the files of a BPE vocabulary as other programs leave them. */
+static Err find_tokenizer(TextModel *t)
 {
+    const char *vocab, *merges;
     char path[FILE_PATH_BYTES];
     bool found = false;
     TRY(holds_file(t->dir, META_NAME, &found));
-    if (!found)
-        FAIL(ERR_MISSING, "%s has no %s: without the tokenizer its tokens have no text", t->dir,
-             META_NAME);
     TRY(path_join(path, t->dir, META_NAME));
-    TRY(tokenizer_load(&t->tokenizer, path));
+    if (found)
+        return tokenizer_load(&t->tokenizer, path);
+    Err err = bpe_find_files(t->dir, &vocab, &merges);
+    if (!err)
+        return tokenizer_open_bpe(&t->tokenizer, t->dir);
+    err_free(err);
+    FAIL(ERR_MISSING,
+         "%s has no %s, and no vocab.json and merges.txt: without the tokenizer its tokens have no "
+         "text",
+         t->dir, META_NAME);
+}
+
+static Err open_tokenizer(TextModel *t, const GptDims *dims)
+{
+    TRY(find_tokenizer(t));
     t->n_vocab = t->tokenizer.vocab_size;
     if (t->n_vocab > dims->vocab_size)
-        FAIL(ERR_DATA, "%s knows %" PRId64 " tokens, the model %" PRId64, path, t->n_vocab,
-             dims->vocab_size);
+        FAIL(ERR_DATA, "%s: its tokenizer knows %" PRId64 " tokens, the model %" PRId64, t->dir,
+             t->n_vocab, dims->vocab_size);
     return OK;
 }
 

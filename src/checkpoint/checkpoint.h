@@ -5,7 +5,8 @@
  *                         config.json            GPT2LMHeadModel
  *                         optimizer.safetensors  exp_avg.NAME, exp_avg_sq.NAME
  *                         trainer.json           step, samples, best loss, every setting
- *                         meta.json              the tokenizer, when the data set has one
+ *                         meta.json              the tokenizer, when the data set has one, with
+ *                                                vocab.json, merges.txt, tokenizer_config.json
  *                         tuning.txt             the algorithms a GPU library used, when it did
  *                         MANIFEST.json          sizes, a checksum per MiB; written last
  *
@@ -49,7 +50,7 @@ typedef struct {
     AdamW *optim;
     Tensor staging;        /* host bytes, at least 64 KiB; bounds the memory of a save */
     StepCut cut;           /* of the run that saves; zeros: not known */
-    const char *meta_path; /* tokenizer file to copy along, or "" */
+    const char *meta_path; /* meta.json to copy along, with a vocabulary beside it, or "" */
     const char *tuning; /* choices of device_tuning_export to keep, on rank 0; NULL or "": none */
 } CheckpointState;
 

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-enum { MANIFEST_MAX_FILES = 8 };
+enum { MANIFEST_MAX_FILES = 16 };
 #define MANIFEST_NAME "MANIFEST.json"
 
 typedef struct {

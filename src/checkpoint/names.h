@@ -7,7 +7,11 @@
 #define CONFIG_NAME    "config.json"
 #define TRAINER_NAME   "trainer.json"
 #define META_NAME      "meta.json"
+#define VOCAB_NAME     "vocab.json"
+#define MERGES_NAME    "merges.txt"
 #define TUNING_NAME    "tuning.txt"
+
+#define TOKENIZER_CONFIG_NAME "tokenizer_config.json"
 
 /* Before a tensor's name in the optimizer file; torch's names of AdamW's state. */
 #define EXP_AVG_PREFIX    "exp_avg."

@@ -63,7 +63,7 @@ Err save_begin(const Save *save)
     return as_write_fault(begin(save));
 }
 
-static Err copy_meta(const char *from, const char *to, FileDigest *digest)
+static Err copy_file(const char *from, const char *to, FileDigest *digest)
 {
     FileMap map;
     TRY(file_map(&map, from));
@@ -79,6 +79,31 @@ static Err copy_meta(const char *from, const char *to, FileDigest *digest)
     return err;
 }
 
+/* The file `name` beside meta.json, when there is one, into the checkpoint. */
+static Err copy_beside(Save *save, const char *meta_path, const char *name)
+{
+    char dir[FILE_PATH_BYTES], from[FILE_PATH_BYTES], to[FILE_PATH_BYTES];
+    const char *slash = strrchr(meta_path, '/');
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - meta_path) + 1 : 2,
+             slash ? meta_path : "./");
+    TRY(path_join(from, dir, name));
+    TRY(path_join(to, save->temporary, name));
+    return path_exists(from) ? copy_file(from, to, manifest_add(&save->manifest, name)) : OK;
+}
+
+/* meta.json and the files of a BPE vocabulary: the names that Hugging Face's tokenizers look for.
+ */
+static Err copy_tokenizer(Save *save, const char *meta_path)
+{
+    static const char *const NAME[] = {VOCAB_NAME, MERGES_NAME, TOKENIZER_CONFIG_NAME};
+    char path[FILE_PATH_BYTES];
+    TRY(path_join(path, save->temporary, META_NAME));
+    TRY(copy_file(meta_path, path, manifest_add(&save->manifest, META_NAME)));
+    for (int i = 0; i < 3; i++)
+        TRY(copy_beside(save, meta_path, NAME[i]));
+    return OK;
+}
+
 /* The small files, the manifest last; then nothing in the directory can be lost any more. */
 static Err write_texts(Save *save)
 {
@@ -90,10 +115,8 @@ static Err write_texts(Save *save)
     TRY(path_join(path, save->temporary, TRAINER_NAME));
     TRY(record_write(path, state->cfg, dims, save->progress, &state->cut,
                      manifest_add(&save->manifest, TRAINER_NAME)));
-    if (state->meta_path[0]) {
-        TRY(path_join(path, save->temporary, META_NAME));
-        TRY(copy_meta(state->meta_path, path, manifest_add(&save->manifest, META_NAME)));
-    }
+    if (state->meta_path[0])
+        TRY(copy_tokenizer(save, state->meta_path));
     if (state->tuning && state->tuning[0]) {
         TRY(path_join(path, save->temporary, TUNING_NAME));
         TRY(doc_write_text(path, state->tuning, strlen(state->tuning),

@@ -1,6 +1,7 @@
 #include "data/tokenizer.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,10 +101,20 @@ void tokenizer_bytes(Tokenizer *t)
     *t = (Tokenizer){.kind = TOKENIZER_BYTE, .vocab_size = 256};
 }
 
+Err tokenizer_open_bpe(Tokenizer *t, const char *dir)
+{
+    Bpe *bpe;
+    *t = (Tokenizer){0};
+    TRY(bpe_open(&bpe, dir));
+    *t = (Tokenizer){.kind = TOKENIZER_BPE, .vocab_size = bpe_vocab_size(bpe), .bpe = bpe};
+    return OK;
+}
+
 void tokenizer_free(Tokenizer *t)
 {
     free(t->code_point);
     free(t->id_of);
+    bpe_close(t->bpe);
     *t = (Tokenizer){0};
 }
 
@@ -140,6 +151,7 @@ Err tokenizer_encode_part(const Tokenizer *t, const char *text, size_t n_bytes, 
                           int32_t *ids, int64_t capacity, int64_t *n_ids)
 {
     int64_t n = 0;
+    ASSERT(t->kind != TOKENIZER_BPE, "BPE cannot begin anywhere in a text");
     for (; n < capacity && *at < n_bytes; n++) {
         if (t->kind == TOKENIZER_BYTE)
             ids[n] = (uint8_t)text[(*at)++];
@@ -150,6 +162,39 @@ Err tokenizer_encode_part(const Tokenizer *t, const char *text, size_t n_bytes, 
     return OK;
 }
 
+static Err encode_special(const Bpe *bpe, const char *text, size_t n_bytes, uint16_t *ids,
+                          int64_t *n_ids)
+{
+    BpeEncoder *e;
+    TRY(bpe_encoder_open(&e, bpe));
+    Err err = bpe_encode_special(e, text, n_bytes, ids, n_ids);
+    bpe_encoder_close(e);
+    return err;
+}
+
+/* ids has room for n_bytes. */
+static Err encode_bpe(const Bpe *bpe, const char *text, size_t n_bytes, int32_t *ids,
+                      int64_t *n_ids)
+{
+    uint16_t *id = malloc((n_bytes + 1) * sizeof *id);
+    if (!id)
+        FAIL(ERR_SYSTEM, "out of memory for the tokens of %zu bytes of text", n_bytes);
+    Err err = encode_special(bpe, text, n_bytes, id, n_ids);
+    for (int64_t i = 0; i < *n_ids && !err; i++)
+        ids[i] = id[i];
+    free(id);
+    return err;
+}
+
+static Err encode_whole(const Tokenizer *t, const char *text, size_t n_bytes, int32_t *ids,
+                        int64_t *n_ids)
+{
+    size_t at = 0;
+    if (t->kind == TOKENIZER_BPE)
+        return encode_bpe(t->bpe, text, n_bytes, ids, n_ids);
+    return tokenizer_encode_part(t, text, n_bytes, &at, ids, (int64_t)n_bytes, n_ids);
+}
+
 Err tokenizer_encode(const Tokenizer *t, const char *text, size_t n_bytes, int32_t **ids,
                      int64_t *n_ids)
 {
@@ -158,8 +203,7 @@ Err tokenizer_encode(const Tokenizer *t, const char *text, size_t n_bytes, int32
     *n_ids = 0;
     if (!*ids)
         FAIL(ERR_SYSTEM, "out of memory for the tokens of %zu bytes of text", n_bytes);
-    size_t at = 0;
-    Err err = tokenizer_encode_part(t, text, n_bytes, &at, *ids, (int64_t)n_bytes, n_ids);
+    Err err = encode_whole(t, text, n_bytes, *ids, n_ids);
     if (err) {
         free(*ids);
         *ids = NULL;
@@ -170,10 +214,19 @@ Err tokenizer_encode(const Tokenizer *t, const char *text, size_t n_bytes, int32
 int32_t tokenizer_decode(const Tokenizer *t, int32_t id, char *out)
 {
     ASSERT(id >= 0 && id < t->vocab_size, "id %d of %d", id, t->vocab_size);
+    ASSERT(t->kind != TOKENIZER_BPE, "the bytes of such a token may be many");
     if (t->kind == TOKENIZER_CHAR)
         return utf8_encode(t->code_point[id], out);
     out[0] = (char)id;
     return 1;
+}
+
+const char *tokenizer_text(const Tokenizer *t, int32_t id, char *spare, size_t *n_bytes)
+{
+    if (t->kind == TOKENIZER_BPE)
+        return bpe_text(t->bpe, id, n_bytes);
+    *n_bytes = (size_t)tokenizer_decode(t, id, spare);
+    return spare;
 }
 
 /* ---- writing meta.json ------------------------------------------------------------------- */
@@ -192,12 +245,15 @@ static json_t *itos_json(const Tokenizer *t)
     return itos;
 }
 
+static const char *const KIND_NAME[] = {
+    [TOKENIZER_CHAR] = "char", [TOKENIZER_BYTE] = "byte", [TOKENIZER_BPE] = "gpt2"};
+
 /* The text of meta.json, malloc'd; NULL when memory is short. */
 static char *meta_text(const Tokenizer *t)
 {
     bool chars = t->kind == TOKENIZER_CHAR;
     json_t *root = json_pack("{s:s, s:i, s:s, s:i}", "format", META_FORMAT, "version", META_VERSION,
-                             "kind", chars ? "char" : "byte", "vocab_size", (int)t->vocab_size);
+                             "kind", KIND_NAME[t->kind], "vocab_size", (int)t->vocab_size);
     int failed = chars ? json_object_set_new(root, "itos", itos_json(t)) : 0;
     char *text = failed ? NULL : json_dumps(root, JSON_COMPACT);
     json_decref(root);
@@ -292,19 +348,36 @@ static Err read_byte(Tokenizer *t, json_t *root, int32_t vocab_size)
     return OK;
 }
 
-static Err read_meta(Tokenizer *t, json_t *root)
+/* The vocabulary's files are beside meta.json, `path`. */
+static Err read_bpe(Tokenizer *t, json_t *root, int32_t vocab_size, const char *path)
+{
+    char dir[FILE_PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+    if (json_object_get(root, "itos"))
+        FAIL(ERR_DATA, "kind \"gpt2\" has no \"itos\"");
+    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    TRY(tokenizer_open_bpe(t, dir[0] ? dir : "/"));
+    if (t->vocab_size == vocab_size)
+        return OK;
+    Err err = ERR_NEW(ERR_DATA, "\"vocab_size\" is %d, the vocabulary beside it has %d tokens",
+                      vocab_size, t->vocab_size);
+    tokenizer_free(t);
+    return err;
+}
+
+static Err read_meta(Tokenizer *t, json_t *root, const char *path)
 {
     TRY(check_envelope(root));
     const char *kind = json_string_value(json_object_get(root, "kind"));
-    if (kind && strcmp(kind, "gpt2") == 0)
-        FAIL(ERR_DATA, "the tokenizer kind \"gpt2\" is not built yet");
     int32_t vocab_size = 0;
     TRY(read_vocab_size(root, &vocab_size));
     if (kind && strcmp(kind, "char") == 0)
         return read_char(t, root, vocab_size);
     if (kind && strcmp(kind, "byte") == 0)
         return read_byte(t, root, vocab_size);
-    FAIL(ERR_DATA, "\"kind\" should be \"char\" or \"byte\"");
+    if (kind && strcmp(kind, "gpt2") == 0)
+        return read_bpe(t, root, vocab_size, path);
+    FAIL(ERR_DATA, "\"kind\" should be \"char\", \"byte\" or \"gpt2\"");
 }
 
 Err tokenizer_load(Tokenizer *t, const char *path)
@@ -318,7 +391,7 @@ Err tokenizer_load(Tokenizer *t, const char *path)
     free(text);
     if (!root)
         FAIL(ERR_DATA, "%s:%d: %s; write it again with gpt_prepare", path, fault.line, fault.text);
-    Err err = err_prefix(read_meta(t, root), "%s", path);
+    Err err = err_prefix(read_meta(t, root, path), "%s", path);
     json_decref(root);
     return err;
 }

@@ -13,6 +13,7 @@
 #include "data/tokenizer.h"
 #include "tests/support/check_err.h"
 #include "tests/support/temp.h"
+#include "tests/support/toy_bpe.h"
 
 /* A literal and its bytes, NULs inside included. */
 #define TEXT(literal) literal, sizeof(literal) - 1
@@ -304,6 +305,52 @@ static void test_byte_tokenizer_survives_a_file(void **state)
     check_survives_a_file(*state, &t);
 }
 
+static void copy_toy(Temp *temp, const char *name)
+{
+    size_t n_bytes;
+    char *text = toy_bpe_text(name, &n_bytes);
+    temp_write(temp, name, text, n_bytes);
+    free(text);
+}
+
+static void test_bpe_tokenizer_survives_a_file(void **state)
+{
+    char dir[FILE_PATH_BYTES], spare[TOKENIZER_BYTES_PER_ID];
+    Tokenizer t, loaded;
+    int32_t *ids;
+    int64_t n_ids;
+    size_t n;
+    toy_bpe_dir(dir);
+    check_no_err(tokenizer_open_bpe(&t, dir));
+    copy_toy(*state, "vocab.json");
+    copy_toy(*state, "merges.txt");
+    check_no_err(tokenizer_save(&t, temp_path(*state, "meta.json")));
+    check_no_err(tokenizer_load(&loaded, temp_path(*state, "meta.json")));
+    assert_int_equal(loaded.kind, TOKENIZER_BPE);
+    assert_int_equal(loaded.vocab_size, TOY_BPE_VOCAB);
+    check_no_err(tokenizer_encode(&loaded, TEXT(" was<|endoftext|>"), &ids, &n_ids));
+    assert_int_equal(n_ids, 2);
+    assert_memory_equal(tokenizer_text(&loaded, ids[0], spare, &n), " was", 4);
+    assert_int_equal(n, 4);
+    assert_int_equal(ids[1], TOY_BPE_VOCAB - 1);
+    free(ids);
+    tokenizer_free(&loaded);
+    tokenizer_free(&t);
+}
+
+static void test_bpe_needs_its_files(void **state)
+{
+    Tokenizer t;
+    temp_write_text(*state, "meta.json",
+                    "{\"format\":\"gpt_ddp.tokenizer\",\"version\":1,\"kind\":\"gpt2\","
+                    "\"vocab_size\":456}");
+    check_err(tokenizer_load(&t, temp_path(*state, "meta.json")), ERR_MISSING, "neither vocab");
+    copy_toy(*state, "vocab.json");
+    copy_toy(*state, "merges.txt");
+    check_err(tokenizer_load(&t, temp_path(*state, "meta.json")), ERR_DATA, "has 457 tokens");
+    assert_null(t.bpe);
+}
+
 static void test_the_documented_file_is_read(void **state)
 {
     Tokenizer t;
@@ -334,7 +381,7 @@ static void test_hostile_files_are_refused(void **state)
         {"{\"format\":\"gpt_ddp.tokenizer\",\"version\":2}", "\"version\" should be 1"},
         {"{\"format\":\"gpt_ddp.tokenizer\",\"version\":\"1\"}", "\"version\" should be 1"},
         {HEAD "\"stoi\":{}}", "unknown key \"stoi\""},
-        {HEAD "\"kind\":\"gpt2\",\"vocab_size\":50257}", "not built yet"},
+        {HEAD "\"kind\":\"gpt2\",\"vocab_size\":50257,\"itos\":[]}", "no \"itos\""},
         {HEAD "\"kind\":\"word\",\"vocab_size\":2}", "\"kind\" should be"},
         {HEAD "\"vocab_size\":2}", "\"kind\" should be"},
         {HEAD "\"kind\":\"char\",\"vocab_size\":0,\"itos\":[]}", "\"vocab_size\" should be"},
@@ -422,6 +469,9 @@ int main(void)
                                         temp_teardown),
         cmocka_unit_test_setup_teardown(test_byte_tokenizer_survives_a_file, temp_setup,
                                         temp_teardown),
+        cmocka_unit_test_setup_teardown(test_bpe_tokenizer_survives_a_file, temp_setup,
+                                        temp_teardown),
+        cmocka_unit_test_setup_teardown(test_bpe_needs_its_files, temp_setup, temp_teardown),
         cmocka_unit_test_setup_teardown(test_the_documented_file_is_read, temp_setup,
                                         temp_teardown),
         cmocka_unit_test_setup_teardown(test_hostile_files_are_refused, temp_setup, temp_teardown),
