@@ -6,11 +6,11 @@
 #     ./launch/install.sh --text     also a real English text to train on (the King James Bible, public domain)
 set -euo pipefail
 
-packages=(gcc make cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev libxxhash-dev)
+packages=(gcc make cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev libxxhash-dev zlib1g-dev libzstd-dev)
 for flag in "$@"; do
     case $flag in
     --tests)
-        packages+=(libcmocka-dev g++ clang python3)
+        packages+=(libcmocka-dev g++ clang python3 zstd)
         # A Slurm of the tests' own (tests/slurm/cluster.sh) needs root; elsewhere nobody wants its daemons installed.
         [ "$(id -u)" -ne 0 ] || packages+=(slurm-wlm)
         ;;

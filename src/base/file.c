@@ -418,6 +418,65 @@ Err file_read_text(const char *path, size_t max_bytes, char **text, size_t *n_by
     return OK;
 }
 
+struct FileReader {
+    int fd;
+    size_t n_bytes;
+    char path[FILE_PATH_BYTES];
+};
+
+static Err open_reader(FileReader *r, const char *path)
+{
+    struct stat st;
+    bool is_stdin = strcmp(path, "-") == 0;
+    TRY(path_join(r->path, "", is_stdin ? "standard input" : path));
+    r->fd = is_stdin ? STDIN_FILENO : open_retry(path, O_RDONLY);
+    if (r->fd < 0)
+        FAIL(ERR_MISSING, "cannot open %s: %s", path, strerror(errno));
+    if (fstat(r->fd, &st) == 0 && S_ISDIR(st.st_mode)) {
+        (void)close_once(r->fd); /* nothing was read from it */
+        FAIL(ERR_MISSING, "%s is a directory", r->path);
+    }
+    r->n_bytes = fstat(r->fd, &st) == 0 && S_ISREG(st.st_mode) ? (size_t)st.st_size : 0;
+    return OK;
+}
+
+Err file_open(FileReader **out, const char *path)
+{
+    FileReader *r = calloc(1, sizeof *r);
+    *out = NULL;
+    if (!r)
+        FAIL(ERR_SYSTEM, "%s: out of memory", path);
+    Err err = open_reader(r, path);
+    if (err)
+        free(r);
+    else
+        *out = r;
+    return err;
+}
+
+Err file_read(FileReader *r, void *data, size_t capacity, size_t *n_bytes)
+{
+    ssize_t got = read_full(r->fd, data, capacity);
+    *n_bytes = got > 0 ? (size_t)got : 0;
+    if (got < 0)
+        FAIL(ERR_MISSING, "cannot read %s: %s", r->path, strerror(errno));
+    return OK;
+}
+
+size_t file_reader_bytes(const FileReader *r)
+{
+    return r->n_bytes;
+}
+
+void file_reader_close(FileReader *r)
+{
+    if (!r)
+        return;
+    if (r->fd != STDIN_FILENO)
+        (void)close_once(r->fd); /* all that was wanted of it has been read */
+    free(r);
+}
+
 /* ---- writing ----------------------------------------------------------------------------- */
 
 /* The buffer is exactly one block, so a full buffer is hashed and written and that is all. */

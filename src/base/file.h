@@ -65,6 +65,18 @@ void file_unmap(FileMap *map);
  * NULL. ERR_MISSING when it cannot be read, ERR_DATA past max_bytes. */
 Err file_read_text(const char *path, size_t max_bytes, char **text, size_t *n_bytes);
 
+/* A file read from its beginning to its end in bounded memory. */
+typedef struct FileReader FileReader;
+
+/* A regular file, a pipe, or "-" for standard input. ERR_MISSING. Release with
+ * file_reader_close. */
+Err file_open(FileReader **out, const char *path);
+/* *n_bytes (at most capacity) came into data; 0 is the end. ERR_MISSING. */
+Err file_read(FileReader *r, void *data, size_t capacity, size_t *n_bytes);
+/* Bytes of a regular file; 0 when that is not known. */
+size_t file_reader_bytes(const FileReader *r);
+void file_reader_close(FileReader *r); /* accepts NULL */
+
 /* ---- writing ----------------------------------------------------------------------------- */
 
 /* What a file holds: how much, and an XXH3-64 checksum for each FILE_BLOCK_BYTES of it. */

@@ -4,17 +4,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <unistd.h>
 
-#include "base/file.h"
+#include "data/staging.h"
 
-enum { CHUNK_TOKENS = 1 << 14, PROGRESS_CHUNKS = 256, NAME_BYTES = 64 };
-
-/* Temporary names begin and end so, with random digits between: no two runs share one, on any
- * machine. */
-#define TEMPORARY_START "gpt_prepare-"
-#define TEMPORARY_END   ".tmp"
+enum { CHUNK_TOKENS = 1 << 14, PROGRESS_CHUNKS = 256 };
 
 /* The results, and a text from standard input. In the order in which they are published. */
 typedef enum { FILE_VAL, FILE_META, FILE_TRAIN, FILE_SPOOL, N_FILES } PrepareFile;
@@ -23,64 +16,17 @@ static const char *const FILE_NAME[N_FILES] = {"val.bin", "meta.json", "train.bi
 
 typedef struct {
     const PrepareArgs *args;
-    char temporary[N_FILES][FILE_PATH_BYTES], final[N_FILES][FILE_PATH_BYTES];
+    Staging staging;
+    char temporary[N_FILES][FILE_PATH_BYTES];
     FileMap text;
 } Preparation;
 
-/* ---- temporary files --------------------------------------------------------------------- */
-
 static Err name_files(Preparation *p)
 {
-    uint64_t unique;
-    if (getrandom(&unique, sizeof unique, 0) != sizeof unique)
-        FAIL(ERR_SYSTEM, "no random bits for a temporary name: %s", strerror(errno));
-    for (int i = 0; i < N_FILES; i++) {
-        char name[NAME_BYTES];
-        snprintf(name, sizeof name, TEMPORARY_START "%016" PRIx64 "-%s" TEMPORARY_END, unique,
-                 FILE_NAME[i]);
-        TRY(path_join(p->temporary[i], p->args->out_dir, name));
-        TRY(path_join(p->final[i], p->args->out_dir, FILE_NAME[i]));
-    }
+    TRY(staging_init(&p->staging, p->args->out_dir));
+    for (int i = 0; i < N_FILES; i++)
+        TRY(staging_temporary(&p->staging, FILE_NAME[i], p->temporary[i]));
     return OK;
-}
-
-static Err remove_file(const char *path)
-{
-    if (unlink(path) != 0 && errno != ENOENT)
-        FAIL(ERR_WRITE, "cannot remove %s: %s", path, strerror(errno));
-    return OK;
-}
-
-static bool is_leftover(const char *name)
-{
-    size_t n = strlen(name), n_start = strlen(TEMPORARY_START), n_end = strlen(TEMPORARY_END);
-    return n > n_start + n_end && strncmp(name, TEMPORARY_START, n_start) == 0 &&
-           strcmp(name + n - n_end, TEMPORARY_END) == 0;
-}
-
-/* Files of a run that was killed. One that still runs fails when it publishes: never mixed. */
-static Err remove_leftovers(const char *dir)
-{
-    char **name;
-    int32_t n_names;
-    TRY(dir_list(dir, &name, &n_names));
-    Err err = OK;
-    for (int32_t i = 0; i < n_names && !err; i++) {
-        char path[FILE_PATH_BYTES];
-        if (!is_leftover(name[i]))
-            continue;
-        err = path_join(path, dir, name[i]);
-        if (!err)
-            err = remove_file(path);
-    }
-    dir_list_free(name, n_names);
-    return err;
-}
-
-static Err make_room(const char *dir)
-{
-    TRY(dir_make(dir));
-    return remove_leftovers(dir);
 }
 
 /* ---- the text ---------------------------------------------------------------------------- */
@@ -100,7 +46,7 @@ static Err copy_stream(FILE *in, FileWriter *out)
 static Err spool(const Preparation *p)
 {
     FileWriter *out = NULL;
-    TRY(make_room(p->args->out_dir));
+    TRY(staging_make_room(&p->staging));
     TRY(file_create(&out, p->temporary[FILE_SPOOL]));
     Err err = copy_stream(stdin, out);
     if (err) {
@@ -125,7 +71,8 @@ static Err map_text(Preparation *p)
     if (from_stdin(p->args)) {
         TRY(spool(p));
         TRY(file_map(&p->text, p->temporary[FILE_SPOOL]));
-        TRY(remove_file(p->temporary[FILE_SPOOL])); /* the mapping keeps it until it is released */
+        TRY(staging_discard(&p->staging,
+                            FILE_NAME[FILE_SPOOL])); /* the mapping keeps it until it is released */
     } else {
         TRY(file_map(&p->text, p->args->input));
     }
@@ -229,7 +176,7 @@ static Err write_all(const Preparation *p, const PrepareResult *result)
 {
     const Tokenizer *t = &result->tokenizer;
     size_t at = 0;
-    TRY(make_room(p->args->out_dir));
+    TRY(staging_make_room(&p->staging));
     TRY(write_token_file(p, t, &at, result->n_train, FILE_TRAIN));
     TRY(write_token_file(p, t, &at, result->n_val, FILE_VAL));
     return tokenizer_save(t, p->temporary[FILE_META]);
@@ -238,10 +185,10 @@ static Err write_all(const Preparation *p, const PrepareResult *result)
 /* See prepare_text. Processes that have the old files mapped keep them. */
 static Err publish(const Preparation *p)
 {
-    TRY(remove_file(p->final[FILE_TRAIN]));
+    TRY(staging_remove_final(&p->staging, FILE_NAME[FILE_TRAIN]));
     TRY(dir_sync(p->args->out_dir));
     for (int i = FILE_VAL; i <= FILE_TRAIN; i++)
-        TRY(path_rename(p->temporary[i], p->final[i]));
+        TRY(staging_publish(&p->staging, FILE_NAME[i]));
     return OK;
 }
 
@@ -260,7 +207,8 @@ static void clean_up(Preparation *p)
     clear_progress(p);
     file_unmap(&p->text);
     for (int i = 0; i < N_FILES; i++)
-        err_free(remove_file(p->temporary[i])); /* the first error matters, and it is on its way */
+        err_free(staging_discard(&p->staging,
+                                 FILE_NAME[i])); /* the first error matters, and it is on its way */
     free(p);
 }
 

@@ -93,7 +93,7 @@ rm -rf data
 refused 64 "no text given"
 refused 64 "unknown argument more.txt" hello.txt more.txt
 refused 64 "unknown argument --kin=char" --kin=char hello.txt
-refused 64 "not built yet" --kind=bpe hello.txt
+refused 64 "--tokenizer=DIR" --kind=bpe hello.txt
 refused 64 "--kind=word" --kind=word hello.txt
 refused 64 "--kind needs a value" hello.txt --kind
 refused 64 "--out was given twice" --out=a --out=b hello.txt

@@ -66,6 +66,23 @@ refuse 66 "nowhere" nowhere
 refuse 66 "data" data
 refuse 66 "missing.txt" out --prompt=FILE:missing.txt
 
+# A vocabulary of BPE goes along with the checkpoint, and text comes out in whole characters.
+toy=$GPT_SOURCE/tests/golden/bpe
+"$bin/gpt_prepare" --tokenizer="$toy" --split=tail --out=data/bpe text.txt >/dev/null || fail "gpt_prepare --tokenizer"
+"$bin/gpt_ddp" --dataset=bpe --out_dir=out-bpe --device=cpu --n_layer=1 --n_head=2 --n_embd=16 --block_size=16 --batch_size=4 \
+    --gradient_accumulation_steps=1 --max_iters=4 --eval_interval=4 --eval_iters=1 --warmup_iters=2 >train.log 2>&1 ||
+    fail "gpt_ddp on BPE: $(tail -n 3 train.log)"
+grep -q '457' out-bpe/step_00000004/config.json || fail "BPE: the vocabulary is not of 457 tokens"
+for name in vocab.json merges.txt; do same "out-bpe/step_00000004/$name" "$toy/$name"; done
+same out-bpe/step_00000004/tokenizer_config.json data/bpe/tokenizer_config.json
+sample bpe out-bpe --num_samples=1 --max_new_tokens=60 --prompt="it was <|endoftext|>über 东京"
+[ "$(head -c 32 bpe)" = "it was <|endoftext|>über 东京" ] || fail "bpe: begins with $(head -c 32 bpe)"
+cp -r out-bpe/step_00000004 hugging && rm hugging/meta.json hugging/MANIFEST.json
+sample foreign hugging --num_samples=1 --max_new_tokens=60 --prompt="it was <|endoftext|>über 东京"
+same bpe foreign
+rm hugging/merges.txt
+refuse 66 "vocab.json and merges.txt" hugging
+
 cp -r out/step_00000020 bare && rm bare/meta.json bare/MANIFEST.json
 refuse 66 "meta.json" bare
 cp -r out/step_00000020 other && rm other/MANIFEST.json

@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# gpt_prepare with GPT-2's tokens: texts, JSON lines, archives, folders; both formats; what it refuses and what it leaves.
+set -uo pipefail
+prepare=$GPT_BIN/gpt_prepare toy=$GPT_SOURCE/tests/golden/bpe eot=c801 # 456
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+fail() { echo "FAIL: $*"; failures=$((failures + 1)); }
+hex() { od -An -v -tx1 "$@" | tr -d ' \n'; }
+same() { cmp -s "$1" "$2" || fail "$1 and $2 differ"; }
+
+# make OUT ARGS...: prepare into the folder OUT
+make() {
+    local out=$1
+    shift
+    "$prepare" --tokenizer="$toy" --out="$out" "$@" >"$out.log" 2>"$out.err" || fail "$out: $(cat "$out.err")"
+}
+
+# ids TEXT: its tokens in hexadecimal
+ids() { printf '%s' "$1" >ids.txt && printf 'z' >>ids.txt && make ids --split=tail --force --val_fraction=0.01 ids.txt && hex ids/train.bin; }
+
+# ---- documents ------------------------------------------------------------------------------------
+for i in $(seq 300); do echo "{\"id\": $i, \"text\": \"it was the $i best of times\\nand \\u00fcber \\\"all\\\" 东京\"}"; done >a.jsonl
+for i in $(seq 200); do echo "{\"text\": \"document $i, <|endoftext|> we had everything before us\"}"; done >b.jsonl
+printf 'it was the worst of times' >c.txt
+make plain --val_fraction=0.3 a.jsonl b.jsonl c.txt
+[ -s plain.err ] && fail "plain: $(cat plain.err)"
+grep -q '^501 documents, ' plain.log || fail "plain: $(cat plain.log)"
+[ "$(ls -A plain | xargs)" = "merges.txt meta.json tokenizer_config.json train.bin val.bin vocab.json" ] ||
+    fail "plain: $(ls -A plain | xargs)"
+same plain/vocab.json "$toy/vocab.json"
+same plain/merges.txt "$toy/merges.txt"
+n_eot=$(od -An -v -tx2 -w2 plain/train.bin plain/val.bin | grep -c ' 01c8')
+[ "$n_eot" = 501 ] || fail "plain: $n_eot ends of text for 501 documents"
+[ "$(wc -c <plain/val.bin)" -gt $(($(wc -c <plain/train.bin) / 5)) ] || fail "plain: $(wc -c plain/*.bin)"
+
+# ---- the same documents otherwise -----------------------------------------------------------------
+mkdir -p folder/sub
+gzip -c a.jsonl >folder/a.jsonl.gz
+{ head -n 100 b.jsonl | zstd -q; tail -n +101 b.jsonl | zstd -q; } >folder/b.jsonl.zst # two frames
+cp c.txt folder/sub/
+echo notes >folder/notes.md
+make packed --val_fraction=0.3 --threads=3 folder
+grep -q '1 files end neither' packed.err || fail "packed: $(cat packed.err)"
+sed 's/"text"/"body"/' a.jsonl >key.jsonl
+make keys --val_fraction=0.3 --text_key=body --threads=1 - <key.jsonl
+make alone --val_fraction=0.3 a.jsonl
+for split in train val; do
+    same plain/$split.bin packed/$split.bin
+    same alone/$split.bin keys/$split.bin
+done
+
+# ---- where the end of a text stands; shards -------------------------------------------------------
+make prepended --val_fraction=0.3 --eot=prepend a.jsonl
+make none --val_fraction=0.3 --eot=none a.jsonl
+[ "$(hex prepended/train.bin | cut -c1-4)" = $eot ] || fail "prepended: begins with $(hex prepended/train.bin | cut -c1-4)"
+[ "$(hex alone/train.bin | tail -c 4)" = $eot ] || fail "alone: ends with $(hex alone/train.bin | tail -c 4)"
+[ "$(od -An -v -tx2 -w2 none/train.bin | grep -c ' 01c8')" = 0 ] || fail "none: has an end of text"
+make shards --val_fraction=0.3 --format=llmc --shard_tokens=1000 a.jsonl
+for split in train val; do
+    for file in shards/shards_${split}_*.bin; do
+        n=$((($(wc -c <"$file") - 1024) / 2))
+        [ "$(od -An -tu4 -N12 "$file" | xargs)" = "20240520 1 $n" ] || fail "$file: $(od -An -tu4 -N12 "$file"), $n ids"
+        [ $n = 1000 ] || [ "$file" = "$(ls shards/shards_${split}_*.bin | tail -n 1)" ] || fail "$file: $n ids"
+        tail -c +1025 "$file"
+    done | cmp -s - prepended/$split.bin || fail "shards: not the tokens of prepended/$split.bin"
+done
+[ "$(ls shards/*train*.bin | wc -l)" -gt 3 ] || fail "shards: $(ls shards)"
+
+# ---- one text by place ----------------------------------------------------------------------------
+if [ -e "${GPT_SHARED_DATA:-}/gpt2_encoder.json" ]; then
+    mkdir gpt2
+    cp "$GPT_SHARED_DATA/gpt2_encoder.json" gpt2/encoder.json
+    tail -n +2 "$GPT_SHARED_DATA/gpt2_vocab.bpe" >gpt2/vocab.bpe # without a version
+    "$prepare" --tokenizer=gpt2 --split=tail --out=shakespeare "$GPT_SHARED_DATA/tinyshakespeare_input.txt" >/dev/null ||
+        fail "shakespeare"
+    for split in train val; do same shakespeare/$split.bin "$GPT_SHARED_DATA/shakespeare_bpe_$split.bin"; done
+    same shakespeare/merges.txt "$GPT_SHARED_DATA/gpt2_vocab.bpe"
+else
+    echo "skipped: the comparison with nanoGPT's files (GPT_SHARED_DATA is not there)"
+fi
+[ "$(ids 'it was')" = "$(ids 'it')$(ids ' was')" ] || fail "ids: $(ids 'it was')"
+
+# A text of several batches is the same as in one thread, and as its parts.
+for i in $(seq 350); do cat a.jsonl; done >long.txt
+make long1 --split=tail --val_fraction=0.4 --threads=1 long.txt
+make long2 --split=tail --val_fraction=0.4 --threads=2 long.txt
+for split in train val; do same long1/$split.bin long2/$split.bin; done
+n=$(($(wc -m <long.txt) * 6 / 10))
+[ "$(ls -A long1 | wc -l)" = 6 ] && [ $n -gt 4194304 ] || fail "long1: $n characters, $(ls -A long1)"
+
+# ---- lines that hold nothing ----------------------------------------------------------------------
+{ head -n 50 a.jsonl; printf 'nonsense\n\n  \n{"txt": 1}\n{"text": 5}\n{"text": "\xff"}\n[1]\n'; tail -n +51 a.jsonl; } >bad.jsonl
+make bad --val_fraction=0.3 bad.jsonl
+for split in train val; do same bad/$split.bin alone/$split.bin; done
+grep -q '^gpt_prepare: 5 lines hold no document, the first: bad.jsonl:51: ' bad.err || fail "bad: $(cat bad.err)"
+
+# refused CODE MESSAGE ARGS...: that exit code, nothing on stdout, one line on stderr with MESSAGE
+refused() {
+    local code=$1 message=$2 got=0
+    shift 2
+    "$prepare" "$@" >out.log 2>err.log </dev/null || got=$?
+    [ $got = "$code" ] || fail "$*: exit $got, wanted $code"
+    [ -s out.log ] && fail "$*: wrote to standard output"
+    [ "$(wc -l <err.log)" = 1 ] && grep -qF -- "$message" err.log || fail "$*: no \"$message\" in: $(cat err.log)"
+}
+bpe="--tokenizer=$toy"
+cp -r plain older
+head -c -5 folder/a.jsonl.gz >cut.jsonl.gz
+head -c -5 folder/b.jsonl.zst >cut.jsonl.zst
+: >empty.jsonl.gz
+cp a.jsonl plain.jsonl.gz
+cp a.jsonl plain.jsonl.zst
+{ head -c 300 folder/a.jsonl.gz; printf '\1\2\3\4'; tail -c +305 folder/a.jsonl.gz; } >damaged.jsonl.gz
+mkdir none.d half && cp "$toy/vocab.json" half/
+refused 65 "bad.jsonl:51: " "$bpe" --strict --out=new bad.jsonl
+refused 65 "cut.jsonl.gz: is cut off" "$bpe" --out=new a.jsonl cut.jsonl.gz
+refused 65 "cut.jsonl.zst: is cut off" "$bpe" --out=new a.jsonl cut.jsonl.zst
+refused 65 "empty.jsonl.gz: is cut off" "$bpe" --out=new empty.jsonl.gz
+refused 65 "plain.jsonl.gz: damaged" "$bpe" --out=new plain.jsonl.gz
+refused 65 "plain.jsonl.zst: damaged" "$bpe" --out=new plain.jsonl.zst
+refused 65 "damaged.jsonl.gz: damaged" "$bpe" --out=new damaged.jsonl.gz
+refused 65 "leave nothing to validate" "$bpe" --out=new --val_fraction=1e-9 a.jsonl
+refused 65 "leave nothing to train" "$bpe" --out=new c.txt --val_fraction=0.9999999
+refused 66 "nowhere.txt" "$bpe" --out=new a.jsonl nowhere.txt
+refused 66 "holds no .txt or .jsonl" "$bpe" --out=new none.d
+refused 66 "has vocab.json, but no merges.txt" --tokenizer=half --out=new a.jsonl
+refused 64 "older holds " "$bpe" --out=older a.jsonl
+refused 64 "one text in a file" "$bpe" --out=new --split=tail a.jsonl
+refused 64 "--split=half" "$bpe" --out=new --split=half a.jsonl
+refused 64 "--shard_tokens" "$bpe" --out=new --shard_tokens=0 a.jsonl
+refused 64 "above 0 and below 1" "$bpe" --out=new --val_fraction=1 a.jsonl
+refused 64 "--tokenizer=DIR" --kind=bpe --out=new a.jsonl
+refused 64 "--strict is for --kind=bpe" --strict --out=new a.jsonl
+refused 64 "--tokenizer is for --kind=bpe" "$bpe" --kind=char --out=new a.jsonl
+[ -z "$(ls -A new 2>/dev/null)" ] || fail "something was written by what was refused: $(ls -A new)"
+for name in plain/*; do same "$name" "older/${name#*/}"; done
+
+# ---- killed, and again ----------------------------------------------------------------------------
+mkfifo pipe
+"$prepare" "$bpe" --out=older --force --threads=1 - <pipe >/dev/null 2>&1 &
+pid=$!
+exec 3>pipe
+cat long.txt long.txt >&3
+for _ in $(seq 100); do
+    ls older/gpt_prepare-*.tmp >/dev/null 2>&1 && break
+    sleep 0.05
+done
+kill -9 $pid
+wait $pid 2>/dev/null || true
+exec 3>&-
+ls older/gpt_prepare-*.tmp >/dev/null || fail "killed too early"
+for name in plain/*; do same "$name" "older/${name#*/}"; done
+make older --force --format=llmc --val_fraction=0.3 a.jsonl
+[ "$(ls -A older | xargs)" = "merges.txt meta.json older_train_000000.bin older_val_000000.bin tokenizer_config.json vocab.json" ] ||
+    fail "older: $(ls -A older | xargs)"
+
+exit $((failures > 0))
