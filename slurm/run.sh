@@ -33,7 +33,7 @@ export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
 export SRUN_CPUS_PER_TASK=$OMP_NUM_THREADS # since Slurm 22.05 srun no longer takes it from sbatch
 export NCCL_DEBUG=${NCCL_DEBUG:-WARN}
 
-# When the job ends, for the program, which saves before; Slurm sets it from 23.02 on.
+# When the job ends, for the program, which saves before. Newer versions of Slurm set it themselves (22.05 does not).
 if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null); then
     SLURM_JOB_END_TIME=$(date -d "$end" +%s 2>/dev/null) && export SLURM_JOB_END_TIME
 fi
