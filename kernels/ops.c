@@ -230,6 +230,36 @@ void op_attention_backward(Device *dev, const AttentionBackward *a)
         dev->ops->attention_backward(dev, a);
 }
 
+/* ---- attention over kept keys ------------------------------------------------------------ */
+
+static void check_cache(KvCache cache, Tensor qkv, int64_t first)
+{
+    int64_t n = qkv.dim[0], T = cache.k.dim[0], C = qkv.dim[1] / 3;
+    ASSERT(first >= 0 && first + n <= T, "tokens %lld to %lld of %lld", (long long)first,
+           (long long)(first + n - 1), (long long)T);
+    CHECK_2D(qkv, qkv.dtype, n, 3 * C);
+    CHECK_2D(cache.k, qkv.dtype, T, C);
+    CHECK_2D(cache.v, qkv.dtype, T, C);
+}
+
+void op_cache_append(Device *dev, KvCache cache, Tensor qkv, int64_t first)
+{
+    check_cache(cache, qkv, first);
+    if (!dev->err)
+        dev->ops->cache_append(dev, cache, qkv, first);
+}
+
+void op_attention_cached(Device *dev, Tensor out, Tensor qkv, KvCache cache, int64_t first,
+                         int32_t n_head)
+{
+    int64_t C = qkv.dim[1] / 3;
+    check_cache(cache, qkv, first);
+    CHECK_2D(out, qkv.dtype, qkv.dim[0], C);
+    ASSERT(n_head >= 1 && C % n_head == 0, "%lld channels in %d heads", (long long)C, (int)n_head);
+    if (!dev->err)
+        dev->ops->attention_cached(dev, out, qkv, cache, first, n_head);
+}
+
 /* ---- head and loss ----------------------------------------------------------------------- */
 
 void op_head_forward(Device *dev, Tensor logits, Tensor x, Tensor wte)

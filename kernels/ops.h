@@ -126,6 +126,23 @@ typedef struct {
 } AttentionBackward;
 void op_attention_backward(Device *dev, const AttentionBackward *args);
 
+/* ---- attention over kept keys: a text that grows by a few tokens ------------------------- */
+
+/* The keys and values of one layer and one sequence: row t is token t's. */
+typedef struct {
+    Tensor k, v; /* (most tokens, C) */
+} KvCache;
+
+/* Rows [first, first + n) of the cache = keys and values in qkv (n,3C). */
+void op_cache_append(Device *dev, KvCache cache, Tensor qkv, int64_t first);
+
+/* out (n,C) = softmax(q k^T / sqrt(C/H), causal) v for each of H heads, with q in qkv (n,3C), whose
+ * keys and values are not looked at: its row i is token first + i and sees rows 0 .. first + i of
+ * the cache. The result is op_attention_forward's but for rounding; each pair of query and key is
+ * computed by itself, so it is meant for few queries. */
+void op_attention_cached(Device *dev, Tensor out, Tensor qkv, KvCache cache, int64_t first,
+                         int32_t n_head);
+
 /* ---- LM head and loss, on a chunk of n rows ---------------------------------------------- */
 
 /* logits (n,Vp) = x (n,C) wte (Vp,C)^T. */

@@ -58,6 +58,9 @@ struct DeviceOps {
     void (*gelu_backward)(Device *dev, Tensor dx, Tensor y, Tensor dy, Tensor x, GeluKind kind);
     void (*attention_forward)(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout);
     void (*attention_backward)(Device *dev, const AttentionBackward *args);
+    void (*cache_append)(Device *dev, KvCache cache, Tensor qkv, int64_t first);
+    void (*attention_cached)(Device *dev, Tensor out, Tensor qkv, KvCache cache, int64_t first,
+                             int32_t n_head);
     void (*head_forward)(Device *dev, Tensor logits, Tensor x, Tensor wte);
     void (*head_backward)(Device *dev, Tensor dx, Tensor dwte, Tensor dlogits, Tensor x,
                           Tensor wte);

@@ -184,7 +184,8 @@ size_t cpu_workspace_bytes(int32_t n_threads, const OpLimits *limits)
     size_t rows =
         larger(cpu_layernorm_scratch_bytes(limits), cpu_attention_scratch_bytes(n_threads, limits));
     size_t products = larger(cpu_outer_sum_scratch_bytes(n_threads), amx_scratch_bytes(n_threads));
-    return larger(rows, products);
+    size_t cached = cpu_attention_cached_scratch_bytes(n_threads, limits);
+    return larger(larger(rows, cached), products);
 }
 
 static void cpu_print_versions(FILE *out)
@@ -228,6 +229,8 @@ static const DeviceOps CPU_OPS = {
     .gelu_backward = cpu_gelu_backward,
     .attention_forward = cpu_attention_forward,
     .attention_backward = cpu_attention_backward,
+    .cache_append = cpu_cache_append,
+    .attention_cached = cpu_attention_cached,
     .head_forward = cpu_head_forward,
     .head_backward = cpu_head_backward,
     .cross_entropy_forward = cpu_cross_entropy_forward,

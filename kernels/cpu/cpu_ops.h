@@ -43,6 +43,12 @@ void cpu_attention_forward(Device *dev, Tensor out, Tensor lse, Tensor qkv, Drop
 void cpu_attention_backward(Device *dev, const AttentionBackward *args);
 size_t cpu_attention_scratch_bytes(int32_t n_threads, const OpLimits *limits);
 
+/* attention_cached.c */
+void cpu_cache_append(Device *dev, KvCache cache, Tensor qkv, int64_t first);
+void cpu_attention_cached(Device *dev, Tensor out, Tensor qkv, KvCache cache, int64_t first,
+                          int32_t n_head);
+size_t cpu_attention_cached_scratch_bytes(int32_t n_threads, const OpLimits *limits);
+
 /* head.c */
 void cpu_head_forward(Device *dev, Tensor logits, Tensor x, Tensor wte);
 void cpu_head_backward(Device *dev, Tensor dx, Tensor dwte, Tensor dlogits, Tensor x, Tensor wte);

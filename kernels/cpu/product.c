@@ -1,5 +1,6 @@
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/row_product.h"
 
 #include "base/check.h"
 
@@ -23,6 +24,10 @@ bool cpu_product_on_amx(const Device *dev, const Product *p)
 
 void cpu_product(Device *dev, const Product *p)
 {
+    if (p->m == 1 && !p->add && !p->a.transposed) {
+        cpu_row_product(dev->n_threads, p);
+        return;
+    }
     if (cpu_product_on_amx(dev, p)) {
         size_t wanted = amx_scratch_bytes(dev->n_threads), have = tensor_bytes(dev->workspace);
         ASSERT(have >= wanted, "a product wants %zu bytes of workspace, has %zu", wanted, have);

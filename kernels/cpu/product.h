@@ -1,5 +1,5 @@
 /* The matrix products of the CPU's ops, by the fastest way there is: on AMX where the device has it
- * and the product is large enough, else by the library behind gemm.h. */
+ * and the product is large enough, one row by row_product.h, else by the library behind gemm.h. */
 #ifndef GPT_KERNELS_CPU_PRODUCT_H
 #define GPT_KERNELS_CPU_PRODUCT_H
 

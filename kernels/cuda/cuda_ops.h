@@ -38,6 +38,11 @@ void cuda_gelu_backward(Device *dev, Tensor dx, Tensor y, Tensor dy, Tensor x, G
 void cuda_attention_forward(Device *dev, Tensor out, Tensor lse, Tensor qkv, Dropout dropout);
 void cuda_attention_backward(Device *dev, const AttentionBackward *args);
 
+/* attention_cached.cu */
+void cuda_cache_append(Device *dev, KvCache cache, Tensor qkv, int64_t first);
+void cuda_attention_cached(Device *dev, Tensor out, Tensor qkv, KvCache cache, int64_t first,
+                           int32_t n_head);
+
 /* head.c */
 void cuda_head_forward(Device *dev, Tensor logits, Tensor x, Tensor wte);
 void cuda_head_backward(Device *dev, Tensor dx, Tensor dwte, Tensor dlogits, Tensor x, Tensor wte);

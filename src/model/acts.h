@@ -60,12 +60,19 @@ typedef struct {
     bool gelu_kept;
 } BlockActs;
 
-/* The forward pass of a block in parts that backward may need again, forward.c. Each makes what it
- * is named for out of what is there; `out` (N,C) is scratch. */
+/* The forward pass in parts that backward may need again, or a decoder, forward.c. Each makes what
+ * it is named for out of what is there; `out` (N,C) is scratch. */
+/* tokens, the first of each sequence at position `first` -> the first block's input and ln_1's y */
+void embed_tokens(GPT2 *m, Device *dev, const GptBatch *batch, int64_t first);
 void block_qkv(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer); /* ln_1's y -> qkv */
-/* qkv -> attention -> the block's middle and ln_2's y */
+void block_attention(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer); /* qkv -> att */
+/* att -> the block's middle and ln_2's y */
+void block_join(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out);
+/* The two before. */
 void block_middle(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out);
 void block_fc(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer); /* ln_2's y -> fc */
+/* fc -> the next block's input and its ln_1's y, or ln_f's */
+void block_end(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out);
 
 /* Rows of a micro-batch: B*T. */
 int64_t batch_rows(const GptBatch *batch);

@@ -23,12 +23,13 @@ static void add_and_norm(Device *dev, NormActs next, Tensor x, Tensor delta)
                                   next.b);
 }
 
-static void embed(GPT2 *m, Device *dev, const GptBatch *batch)
+void embed_tokens(GPT2 *m, Device *dev, const GptBatch *batch, int64_t first)
 {
-    NormActs first = acts_norm(m, batch, 0);
-    op_embedding_forward(dev, first.x, batch->tokens, m->param.wte, m->param.wpe);
-    op_dropout(dev, first.x, first.x, acts_dropout(m, batch, 0, DROP_EMBEDDING));
-    op_layernorm_forward(dev, first.y, first.mean, first.rstd, first.x, first.w, first.b);
+    NormActs ln = acts_norm(m, batch, 0);
+    Tensor wpe = tensor_rows(m->param.wpe, first, batch->tokens.dim[1]);
+    op_embedding_forward(dev, ln.x, batch->tokens, m->param.wte, wpe);
+    op_dropout(dev, ln.x, ln.x, acts_dropout(m, batch, 0, DROP_EMBEDDING));
+    op_layernorm_forward(dev, ln.y, ln.mean, ln.rstd, ln.x, ln.w, ln.b);
 }
 
 void block_qkv(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
@@ -38,16 +39,26 @@ void block_qkv(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
     op_linear_forward(dev, a.qkv, acts_norm(m, batch, 2 * layer).y, w->attn_w, w->attn_b);
 }
 
-void block_middle(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out)
+void block_attention(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
+{
+    BlockActs a = acts_block(m, batch, layer);
+    op_attention_forward(dev, a.att, a.lse, a.qkv, acts_dropout(m, batch, layer, DROP_ATTENTION));
+}
+
+void block_join(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out)
 {
     const BlockTensors *w = &m->param.block[layer];
     BlockActs a = acts_block(m, batch, layer);
     NormActs ln_1 = acts_norm(m, batch, 2 * layer), ln_2 = acts_norm(m, batch, 2 * layer + 1);
-
-    op_attention_forward(dev, a.att, a.lse, a.qkv, acts_dropout(m, batch, layer, DROP_ATTENTION));
     op_linear_forward(dev, out, a.att, w->attn_proj_w, w->attn_proj_b);
     op_dropout(dev, out, out, acts_dropout(m, batch, layer, DROP_ATTN_PROJ));
     add_and_norm(dev, ln_2, ln_1.x, out);
+}
+
+void block_middle(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out)
+{
+    block_attention(m, dev, batch, layer);
+    block_join(m, dev, batch, layer, out);
 }
 
 void block_fc(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
@@ -57,8 +68,7 @@ void block_fc(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer)
     op_linear_forward(dev, a.fc, acts_norm(m, batch, 2 * layer + 1).y, w->fc_w, w->fc_b);
 }
 
-/* fc -> the next block's input and its ln_1's y, or ln_f's */
-static void block_end(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out)
+void block_end(GPT2 *m, Device *dev, const GptBatch *batch, int32_t layer, Tensor out)
 {
     const BlockTensors *w = &m->param.block[layer];
     BlockActs a = acts_block(m, batch, layer);
@@ -74,7 +84,7 @@ void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch)
 {
     Tensor branch = acts_scratch(m->acts->branch, batch, m->dims.n_embd);
     check_batch(m, batch);
-    embed(m, dev, batch);
+    embed_tokens(m, dev, batch, 0);
     for (int32_t layer = 0; layer < m->dims.n_layer; layer++) {
         block_qkv(m, dev, batch, layer);
         block_middle(m, dev, batch, layer, branch);

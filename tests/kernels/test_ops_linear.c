@@ -8,9 +8,10 @@ typedef struct {
     int64_t n, i, o; /* rows, inputs, outputs; for the head: rows, channels, padded vocabulary */
 } Shape;
 
-static const Shape SHAPES[] = {{1, 1, 1},     {1, 7, 3},     {3, 5, 7},      {17, 33, 65},
-                               {64, 64, 64},  {31, 1, 40},   {130, 48, 144}, {5, 257, 2},
-                               {193, 96, 67}, {33, 384, 17}, {257, 160, 193}};
+static const Shape SHAPES[] = {{1, 1, 1},     {1, 7, 3},     {3, 5, 7},       {17, 33, 65},
+                               {64, 64, 64},  {31, 1, 40},   {130, 48, 144},  {5, 257, 2},
+                               {193, 96, 67}, {33, 384, 17}, {257, 160, 193}, {1, 301, 97},
+                               {1, 6, 2500}};
 enum { N_SHAPES = sizeof SHAPES / sizeof *SHAPES };
 
 static void workspace_for(OpFixture *fx, Shape s)
@@ -204,6 +205,16 @@ static void head_repeats_bit_for_bit(void **state)
     CHECK_REPEATS(fx, head_backward_call, &a, a.dx, a.dwte);
 }
 
+/* The products of a text written token by token. */
+static void one_row_repeats_bit_for_bit(void **state)
+{
+    OpFixture *fx = *state;
+    Linear a = linear_make(fx, (Shape){1, 769, 390}, true);
+    Head b = head_make(fx, (Shape){1, 385, 640});
+    CHECK_REPEATS(fx, linear_forward_call, &a, a.y);
+    CHECK_REPEATS(fx, head_forward_call, &b, b.logits);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +227,7 @@ int main(void)
         OP_TEST(head_backward_matches_the_oracle),
         OP_TEST(head_backward_may_write_its_input),
         OP_TEST(head_repeats_bit_for_bit),
+        OP_TEST(one_row_repeats_bit_for_bit),
     };
     return OP_SUITE("linear", tests);
 }

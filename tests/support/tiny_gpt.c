@@ -98,8 +98,13 @@ static void fill_params(TinyGpt *t)
 void tiny_open(TinyGpt *t, GptDims dims, GptShape shape)
 {
     DeviceKind kind = shape.dtype == DTYPE_F32 ? DEVICE_CPU : DEVICE_CUDA;
+    tiny_open_on(t, (DeviceArgs){.kind = kind, .n_threads = 1}, dims, shape);
+}
+
+void tiny_open_on(TinyGpt *t, DeviceArgs args, GptDims dims, GptShape shape)
+{
     *t = (TinyGpt){0};
-    check_no_err(device_open(&t->dev, &(DeviceArgs){.kind = kind, .n_threads = 1}));
+    check_no_err(device_open(&t->dev, &args));
     check_no_err(layout_make(&t->layout, &dims, 1000, 384));
     check_no_err(gpt2_open(&t->model, &dims, &shape, &t->layout));
     allocate(t);

@@ -25,6 +25,8 @@ GptShape tiny_shape(int64_t B, int64_t T);
 /* Buckets of at least 1000 elements, padded to multiples of 384. On the CPU with one thread in
  * float32, on a GPU in bfloat16. */
 void tiny_open(TinyGpt *t, GptDims dims, GptShape shape);
+/* The same on a device of its own. */
+void tiny_open_on(TinyGpt *t, DeviceArgs args, GptDims dims, GptShape shape);
 void tiny_close(TinyGpt *t);
 
 /* A multiple of 2^-16 in [-0.5, 0.5): an integer hash of (stream, index). */
