@@ -13,12 +13,15 @@ extern "C" {
 typedef struct {
     double temperature; /* divides the logits; 0: always the most likely token */
     int64_t top_k;      /* only the k most likely tokens (and ties with the k-th); 0: all */
+    double top_p;       /* of these, only the most likely that together have this probability (and
+                           ties with the last); 0 or 1: all. Source: Holtzman et al. 2020 */
     uint64_t seed;
 } Sampler;
 
-/* A token of [0, n) drawn from softmax(logits / temperature), as nanoGPT draws it. `scratch` (n) is
- * overwritten. NaN logits are never drawn unless all are. n >= 1. Ties of the greedy choice go to
- * the lower token. */
+/* A token of [0, n) drawn from softmax(logits / temperature), as nanoGPT draws it; then from the
+ * top k of it, then from the top p of that, as transformers does. `scratch` (n) is overwritten. NaN
+ * logits are never drawn unless all are. n >= 1. Ties of the greedy choice go to the lower token.
+ */
 int32_t sampler_pick(const Sampler *sampler, const float *logits, int64_t n, uint64_t sample,
                      uint64_t position, float *scratch);
 
