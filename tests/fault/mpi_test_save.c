@@ -3,7 +3,7 @@
  * found afterwards is the old checkpoint or the new one, bit for bit.
  *
  * A process that dies at an operation leaves what "dead" leaves, where nothing works from there on:
- * test_kill.sh kills for real. */
+ * test_operations.sh kills for real. */
 #include <math.h>
 #include <string.h>
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Do the fault tests have teeth? Each mutant drops one thing that keeps checkpoints safe; test_fault_save or
-test_fault_power must fail with it.
+"""Do the fault tests have teeth? Each mutant drops one thing that keeps checkpoints safe; one of the tests below must
+fail with it.
 
-    cmake --build build --target test_fault_save test_fault_power
+    cmake --build build --target test_fault_save test_fault_power test_fault_trainer mpi_test_fault_save
     tests/fault/mutate.py build            prints one line per mutant; fails unless all are caught
 """
 import json
@@ -12,24 +12,33 @@ import subprocess
 import sys
 import tempfile
 
-FILE, CHECKPOINT = "src/base/file.c", "src/checkpoint/checkpoint.c"
+FILE, CHECKPOINT, PROTOCOL = "src/base/file.c", "src/checkpoint/checkpoint.c", "src/checkpoint/protocol.c"
+SAVE, WRITER = "src/checkpoint/save.c", "src/checkpoint/writer.c"
 # name, file, what stands there once, what takes its place
 MUTANTS = [
     ("no fsync of files", FILE, "if (!w->error && sync_retry(w->fd) < 0)", "if (false)"),
-    ("no fsync of the checkpoint's directory", CHECKPOINT, "return dir_sync(save->temporary);", "return OK;"),
+    ("no fsync of the checkpoint's directory", PROTOCOL, "return dir_sync(save->temporary);", "return OK;"),
     ("no fsync after a rename", FILE, "from, to, strerror(errno));\n    return dir_sync(parent);",
      "from, to, strerror(errno));\n    return OK;"),
     ("no fsync after making a directory", FILE, "TRY(path_parent(parent, path));\n    return dir_sync(parent);",
      "return path_parent(parent, path);"),
-    ("published before the manifest is written", CHECKPOINT, "    TRY(write_texts(save));\n    return publish(save);",
-     "    TRY(publish(save));\n    memcpy(save->temporary, save->final, sizeof save->final);\n"
-     "    return write_texts(save);"),
-    ("the old checkpoint removed before the rename", CHECKPOINT, "TRY(path_rename(save->final, save->aside));",
+    ("published before the manifest is written", CHECKPOINT,
+     "    Err err = acts ? save_seal(save) : OK;\n    if (acts && !err)\n        err = save_publish(save);",
+     "    Err err = acts ? save_publish(save) : OK;\n    if (acts && !err)\n"
+     "        err = (__builtin_memcpy(save->temporary, save->final, sizeof save->final), save_seal(save));"),
+    ("the old checkpoint removed before the rename", PROTOCOL, "TRY(path_rename(save->final, save->aside));",
      "TRY(dir_remove(save->final));"),
     ("write errors forgotten", FILE, "if (put <= 0)\n            return -1;", "if (put <= 0)\n            return 0;"),
     ("a short write taken for a whole one", FILE, "done += (size_t)put;", "done = n_bytes;"),
+    ("no barrier: published whatever other ranks met", SAVE,
+     "sink.err = safe_finish(sink.writer, digest);\n    return comm_agree(s->comm, sink.err);",
+     "sink.err = safe_finish(sink.writer, digest);\n    return s->comm->rank == 0 ? sink.err : (err_free(sink.err), OK);"),
+    ("no barrier after the copy", SAVE, "    return comm_agree(s->comm, sink.err);\n}\n\nErr save_copy(",
+     "    return s->comm->rank == 0 ? sink.err : (err_free(sink.err), OK);\n}\n\nErr save_copy("),
+    ("published while the thread still writes", WRITER, "pthread_join(w->thread, NULL);", "pthread_detach(w->thread);"),
+    ("what is written is not read again", WRITER, "return save_verify(save);", "return OK;"),
 ]
-TESTS = ["test_fault_save", "test_fault_power"]
+TESTS = [("test_fault_save", 1), ("test_fault_power", 1), ("test_fault_trainer", 1), ("mpi_test_fault_save", 2)]
 
 
 def compile_command(build, source):
@@ -66,9 +75,11 @@ def link(build, test, mutant, folder):
 
 
 def caught_by(build, mutant, folder):
-    for test in TESTS:
-        program = link(build, test, mutant, folder)
-        result = subprocess.run([program], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
+    for test, n_ranks in TESTS:
+        command = [link(build, test, mutant, folder)]
+        if n_ranks > 1:
+            command = ["mpirun", "--oversubscribe", "-np", str(n_ranks)] + command
+        result = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
         if result.returncode != 0:
             return test
     return None

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every full count of this folder, one after another, and a table of what came out. About two hours on two free cores.
+# Every full count of this folder, one after another, and a table of what came out. About four hours on two free cores.
 #
 #     tests/fault/run_all.sh [BUILD [DIVISOR]]     BUILD: the build folder (build); counts are divided by DIVISOR (1)
 #
@@ -39,6 +39,7 @@ run power "$build/tests/test_fault_power"
 [ -x "$build/tests/test_fault_memory" ] && run memory "$build/tests/test_fault_memory"
 run signals "$source_dir/tests/fault/test_signals.sh" "$(count 200)"
 run kills "$source_dir/tests/fault/test_kill.sh" "$(count 200)"
+run operations "$source_dir/tests/fault/test_operations.sh" --all
 run reshard "$source_dir/tests/fault/test_reshard.sh" 3
 run hangs "$source_dir/tests/e2e/test_watchdog.sh" "$(count 50)"
 run slurm "$source_dir/tests/slurm/test_slurm.sh" --all
