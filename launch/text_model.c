@@ -41,16 +41,17 @@ static Err find_dir(TextModel *t, const char *path)
 
 /* ---- the model --------------------------------------------------------------------------- */
 
-/* meta.json, or the files of a BPE vocabulary as other programs leave them. */
+/* meta.json, nanoGPT's meta.pkl, or the files of a BPE vocabulary as other programs leave them. */
 static Err find_tokenizer(TextModel *t)
 {
     const char *vocab, *merges;
     char path[FILE_PATH_BYTES];
-    bool found = false;
-    TRY(holds_file(t->dir, META_NAME, &found));
-    TRY(path_join(path, t->dir, META_NAME));
-    if (found)
-        return tokenizer_load(&t->tokenizer, path);
+    static const char *const NAME[] = {META_NAME, PICKLE_NAME};
+    for (int i = 0; i < 2; i++) {
+        TRY(path_join(path, t->dir, NAME[i]));
+        if (path_exists(path))
+            return tokenizer_load(&t->tokenizer, path);
+    }
     Err err = bpe_find_files(t->dir, &vocab, &merges);
     if (!err)
         return tokenizer_open_bpe(&t->tokenizer, t->dir);

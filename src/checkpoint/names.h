@@ -7,6 +7,7 @@
 #define CONFIG_NAME    "config.json"
 #define TRAINER_NAME   "trainer.json"
 #define META_NAME      "meta.json"
+#define PICKLE_NAME    "meta.pkl" /* in its place, where a data set has nanoGPT's */
 #define VOCAB_NAME     "vocab.json"
 #define MERGES_NAME    "merges.txt"
 #define TUNING_NAME    "tuning.txt"

@@ -91,14 +91,18 @@ static Err copy_beside(Save *save, const char *meta_path, const char *name)
     return path_exists(from) ? copy_file(from, to, manifest_add(&save->manifest, name)) : OK;
 }
 
-/* meta.json and the files of a BPE vocabulary: the names that Hugging Face's tokenizers look for.
+/* meta.json, or nanoGPT's meta.pkl, and the files of a BPE vocabulary: the names that Hugging
+ * Face's tokenizers look for.
  */
 static Err copy_tokenizer(Save *save, const char *meta_path)
 {
     static const char *const NAME[] = {VOCAB_NAME, MERGES_NAME, TOKENIZER_CONFIG_NAME};
     char path[FILE_PATH_BYTES];
-    TRY(path_join(path, save->temporary, META_NAME));
-    TRY(copy_file(meta_path, path, manifest_add(&save->manifest, META_NAME)));
+    size_t n = strlen(meta_path);
+    bool is_pickle = n > 4 && strcmp(meta_path + n - 4, ".pkl") == 0;
+    const char *name = is_pickle ? PICKLE_NAME : META_NAME;
+    TRY(path_join(path, save->temporary, name));
+    TRY(copy_file(meta_path, path, manifest_add(&save->manifest, name)));
     for (int i = 0; i < 3; i++)
         TRY(copy_beside(save, meta_path, NAME[i]));
     return OK;

@@ -438,31 +438,47 @@ static Err path_beside(char path[FILE_PATH_BYTES], const Dataset *set, const cha
     return path_join(path, n ? dir : ".", name);
 }
 
+static Err read_vocab_size(const char *path, int64_t *vocab_size)
+{
+    Tokenizer t;
+    TRY(tokenizer_load(&t, path));
+    *vocab_size = t.vocab_size;
+    tokenizer_free(&t);
+    return OK;
+}
+
+/* vocab_size of a meta.pkl, which a given one makes dispensable: Python may have written more into
+ * it than is read here. */
+static Err read_pickle(Dataset *set, int64_t given)
+{
+    Err err = read_vocab_size(set->meta_path, &set->vocab_size);
+    if (err_code(err) != ERR_DATA)
+        return err;
+    if (given == CONFIG_AUTO)
+        return err_prefix(err, "to train without a vocabulary set vocab_size");
+    err_free(err);
+    set->meta_path[0] = '\0';
+    return OK;
+}
+
 /* meta_path and vocab_size. */
 static Err find_vocabulary(Dataset *set, const Config *cfg)
 {
     int64_t given = cfg->model.vocab_size;
-    char pickle[FILE_PATH_BYTES];
     set->vocab_size = CONFIG_AUTO;
     TRY(path_beside(set->meta_path, set, "meta.json"));
-    TRY(path_beside(pickle, set, "meta.pkl"));
     if (path_exists(set->meta_path)) {
-        Tokenizer t;
-        TRY(tokenizer_load(&t, set->meta_path));
-        set->vocab_size = t.vocab_size;
-        tokenizer_free(&t);
-        if (given != CONFIG_AUTO && given < set->vocab_size)
-            FAIL(ERR_USAGE,
-                 "vocab_size = %" PRId64 " is below the %" PRId64 " of %s: leave it auto", given,
-                 set->vocab_size, set->meta_path);
-        return OK;
+        TRY(read_vocab_size(set->meta_path, &set->vocab_size));
+    } else {
+        TRY(path_beside(set->meta_path, set, "meta.pkl"));
+        if (path_exists(set->meta_path))
+            TRY(read_pickle(set, given));
+        else
+            set->meta_path[0] = '\0';
     }
-    set->meta_path[0] = '\0';
-    if (given == CONFIG_AUTO && path_exists(pickle))
-        FAIL(ERR_USAGE,
-             "%s is a Python pickle and is not read: set vocab_size (65 for shakespeare_char), "
-             "or make the files again with gpt_prepare",
-             pickle);
+    if (given != CONFIG_AUTO && given < set->vocab_size)
+        FAIL(ERR_USAGE, "vocab_size = %" PRId64 " is below the %" PRId64 " of %s: leave it auto",
+             given, set->vocab_size, set->meta_path);
     return OK;
 }
 

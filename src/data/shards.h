@@ -45,16 +45,16 @@ void token_files_read(const TokenFiles *files, int64_t begin, int64_t n, int32_t
 /* The two sequences of a data set and its tokenizer file. */
 typedef struct {
     TokenFiles train, val;
-    char meta_path[FILE_PATH_BYTES]; /* meta.json, or "" when there is none */
-    int64_t vocab_size;              /* from meta.json; CONFIG_AUTO when unknown */
+    char meta_path[FILE_PATH_BYTES]; /* meta.json, else meta.pkl, or "" when there is none */
+    int64_t vocab_size;              /* from there; CONFIG_AUTO when unknown */
 } Dataset;
 
 /* cfg->data.dataset is a name under data_dir, or a path: a directory with train.bin and val.bin
  * (nanoGPT) or *train*.bin and *val*.bin (llm.c shards), or a glob over such files. A name is
  * looked for under data_dir and then as a path; what contains a '/' the other way round. In file
  * names with both words the later one counts. ERR_MISSING says what was looked for. ERR_USAGE when
- * the vocabulary is not known and must be (a nanoGPT meta.pkl is not read), or when a given
- * vocab_size is below that of meta.json. */
+ * a given vocab_size is below that of the vocabulary; ERR_DATA when that cannot be read, but for a
+ * meta.pkl where vocab_size is given: it is left alone then. */
 Err dataset_open(Dataset *set, const Config *cfg);
 void dataset_close(Dataset *set);
 

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/file.h"
+#include "data/meta_pickle.h"
 #include "text/utf8.h"
 
 enum {
@@ -380,9 +381,8 @@ static Err read_meta(Tokenizer *t, json_t *root, const char *path)
     FAIL(ERR_DATA, "\"kind\" should be \"char\", \"byte\" or \"gpt2\"");
 }
 
-Err tokenizer_load(Tokenizer *t, const char *path)
+static Err load_json(Tokenizer *t, const char *path)
 {
-    *t = (Tokenizer){0};
     char *text;
     size_t n_bytes;
     TRY(file_read_text(path, META_MAX_BYTES, &text, &n_bytes));
@@ -394,4 +394,31 @@ Err tokenizer_load(Tokenizer *t, const char *path)
     Err err = err_prefix(read_meta(t, root, path), "%s", path);
     json_decref(root);
     return err;
+}
+
+static Err read_pickle(Tokenizer *t, const FileMap *file)
+{
+    uint32_t *code_point;
+    int32_t n;
+    if (file->n_bytes > META_MAX_BYTES)
+        FAIL(ERR_DATA, "is larger than %d bytes", META_MAX_BYTES);
+    TRY(meta_pickle_read(file->data, file->n_bytes, &code_point, &n));
+    *t = (Tokenizer){.kind = TOKENIZER_CHAR, .vocab_size = n, .code_point = code_point};
+    return index_code_points(t);
+}
+
+static Err load_pickle(Tokenizer *t, const char *path)
+{
+    FileMap file;
+    TRY(file_map(&file, path));
+    Err err = err_prefix(read_pickle(t, &file), "%s", path);
+    file_unmap(&file);
+    return err;
+}
+
+Err tokenizer_load(Tokenizer *t, const char *path)
+{
+    size_t n = strlen(path);
+    *t = (Tokenizer){0};
+    return n > 4 && strcmp(path + n - 4, ".pkl") == 0 ? load_pickle(t, path) : load_json(t, path);
 }

@@ -40,7 +40,8 @@ void tokenizer_bytes(Tokenizer *t);
 Err tokenizer_open_bpe(Tokenizer *t, const char *dir);
 /* Read or write meta.json: {"format":"gpt_ddp.tokenizer","version":1,"kind":"char","vocab_size":65,
  * "itos":["\n"," ",...]}; no itos for "byte" and "gpt2". For the latter the reader reads the files
- * beside it, too; the writer leaves them alone. The reader trusts nothing. ERR_MISSING, ERR_DATA,
+ * beside it, too; the writer leaves them alone. A name that ends in .pkl is read as nanoGPT's
+ * meta.pkl of characters (meta_pickle.h). The reader trusts nothing. ERR_MISSING, ERR_DATA,
  * ERR_WRITE. */
 Err tokenizer_load(Tokenizer *t, const char *path);
 Err tokenizer_save(const Tokenizer *t, const char *path);

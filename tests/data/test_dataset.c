@@ -330,11 +330,22 @@ static void test_hostile_meta_json_is_refused(void **state)
     check_vocabulary_refused(CONFIG_AUTO, ERR_DATA, "data/set/meta.json: ");
 }
 
-static void test_pickle_needs_a_given_vocabulary(void **state)
+static void test_vocabulary_is_that_of_meta_pkl(void **state)
+{
+    static const char PICKLE[] =
+        "\x80\x02}(X\x0A\0\0\0vocab_sizeK\x01X\x04\0\0\0itos}K\0X\x01\0\0\0a"
+        "sX\x04\0\0\0stoi}X\x01\0\0\0aK\0su.";
+    write_pair(state, "data/set", 0);
+    temp_write(&((Place *)*state)->temp, "data/set/meta.pkl", PICKLE, sizeof PICKLE - 1);
+    check_vocabulary(CONFIG_AUTO, 1, "data/set/meta.pkl");
+    check_vocabulary(65, 1, "data/set/meta.pkl");
+}
+
+static void test_other_pickles_need_a_given_vocabulary(void **state)
 {
     write_pair(state, "data/set", 0);
     write_text(state, "data/set/meta.pkl", "pickle");
-    check_vocabulary_refused(CONFIG_AUTO, ERR_USAGE, "data/set/meta.pkl is a Python pickle");
+    check_vocabulary_refused(CONFIG_AUTO, ERR_DATA, "data/set/meta.pkl: is no pickle");
     check_vocabulary(65, CONFIG_AUTO, "");
 }
 
@@ -377,7 +388,8 @@ int main(void)
         T(test_larger_vocabulary_may_be_given),
         T(test_smaller_vocabulary_is_refused),
         T(test_hostile_meta_json_is_refused),
-        T(test_pickle_needs_a_given_vocabulary),
+        T(test_vocabulary_is_that_of_meta_pkl),
+        T(test_other_pickles_need_a_given_vocabulary),
         T(test_pickle_beside_meta_json_does_not_matter),
     };
     return cmocka_run_group_tests_name("dataset", tests, NULL, NULL);

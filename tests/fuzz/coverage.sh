@@ -12,7 +12,7 @@ corpus=$(cd "${1:-$(dirname "${BASH_SOURCE[0]}")/corpus}" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 build=${GPT_FUZZ_BUILD:-build-fuzz}/coverage
 readers=(src/config/{ini,value,field,config}.c src/data/{shards,tokenizer}.c
-    src/text/bpe_load.c src/checkpoint/{safetensors,weights,doc,record,manifest,hf}.c)
+    src/data/meta_pickle.c src/text/bpe_load.c src/checkpoint/{safetensors,weights,doc,record,manifest,hf}.c)
 wanted=95
 
 command -v clang llvm-cov llvm-profdata >/dev/null || { echo "skipped: needs clang and llvm"; exit 77; }

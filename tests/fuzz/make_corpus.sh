@@ -12,7 +12,7 @@ cd "$work"
 export OMP_NUM_THREADS=1
 
 corpus=$here/corpus
-mkdir -p "$corpus"/{config,shards,dataset,meta,bpe,safetensors,index,record,hf_config,manifest}
+mkdir -p "$corpus"/{config,shards,dataset,meta,pickle,bpe,safetensors,index,record,hf_config,manifest}
 seed() { printf "$3" >"$corpus/$1/$2"; } # TARGET NAME FORMAT
 fail_at() { printf "\\$(printf %03o $((0xE0 + $1)))"; } # the end of an input in which allocation K fails
 little() { # N BYTES: an integer, its lowest byte first
@@ -175,6 +175,12 @@ bpe id_twice '2s/[0-9]*,$/1,/' ''
 bpe letters '2s/"\(.*\)":/"\\u4e00":/' ''
 bpe bytes '2s/"\(.*\)":/"!!!":/' ''
 bpe cut '' ''
+for protocol in 2 4; do
+    python3 -c "import pickle, sys
+text = 'ab'
+sys.stdout.buffer.write(pickle.dumps({'vocab_size': 2, 'itos': dict(enumerate(text)), 'stoi': {c: i for i, c in enumerate(text)}},
+    protocol=$protocol))" >"$corpus/pickle/protocol_$protocol"
+done
 seed bpe array '[]\0'
 seed bpe few '{"a":0}\0'
 seed bpe no_space 'aa\n'

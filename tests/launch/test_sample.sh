@@ -83,6 +83,17 @@ same bpe foreign
 rm hugging/merges.txt
 refuse 66 "vocab.json and merges.txt" hugging
 
+# nanoGPT's own folder: its meta.pkl goes along, too.
+for i in $(seq 100); do printf 'abba'; done >ab.txt
+"$bin/gpt_prepare" ab.txt >/dev/null && rm data/ab/meta.json
+python3 -c 'import pickle; pickle.dump({"vocab_size": 2, "itos": {0: "a", 1: "b"}, "stoi": {"a": 0, "b": 1}}, open("data/ab/meta.pkl", "wb"))'
+"$bin/gpt_ddp" --dataset=ab --out_dir=out-ab --device=cpu --n_layer=1 --n_head=1 --n_embd=8 --block_size=8 --batch_size=2 \
+    --gradient_accumulation_steps=1 --max_iters=1 --eval_interval=1 --eval_iters=1 >train.log 2>&1 ||
+    fail "gpt_ddp on meta.pkl: $(tail -n 3 train.log)"
+same out-ab/step_00000001/meta.pkl data/ab/meta.pkl
+sample ab out-ab --num_samples=1 --max_new_tokens=20 --prompt=ba
+grep -qx 'ba[ab]*' ab || fail "ab: $(cat ab)"
+
 cp -r out/step_00000020 bare && rm bare/meta.json bare/MANIFEST.json
 refuse 66 "meta.json" bare
 cp -r out/step_00000020 other && rm other/MANIFEST.json
