@@ -64,12 +64,12 @@ has_ended() {
 }
 
 # Until the run has made $2 updates.
-under_way() { wait_until 120 "$1 has made $2 updates" has_lines "$1/metrics.jsonl" "$2"; }
+under_way() { wait_until 300 "$1 has made $2 updates" has_lines "$1/metrics.jsonl" "$2"; }
 
 # ends_as OUT STATE EXIT_CODE RESTARTS (- : any)
 ends_as() {
     local out=$1 state restarts
-    wait_until 300 "$out has ended" has_ended "$job"
+    wait_until 900 "$out has ended" has_ended "$job"
     state=$(job_field "$job" JobState) restarts=$(job_field "$job" Restarts)
     [ "$state" = "$2" ] || fail "$out: the job is $state, not $2"
     [ "$3" = - ] || [ "$(job_field "$job" ExitCode)" = "$3:0" ] ||
@@ -239,7 +239,7 @@ long_steps=$steps
 if [[ "${chosen[*]}" == *_limit_* ]]; then
     rate=$(tail -50 whole/metrics.jsonl | grep -o '"time_ms": *[0-9.]*' | grep -o '[0-9.]*$' |
         awk '{ t += $1 } END { print NR * 1000 / t }')
-    long_steps=$(awk -v rate="$rate" 'BEGIN { printf "%d", rate * 110 }')
+    long_steps=$(awk -v rate="$rate" 'BEGIN { printf "%d", rate * 90 }')
     must_train 4 whole_long --device=cpu --max_iters="$long_steps" --lr_decay_iters=$steps
 fi
 
