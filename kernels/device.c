@@ -182,6 +182,17 @@ void device_order(Device *dev, DeviceQueue later, DeviceQueue earlier)
         dev->ops->order(dev, later, earlier);
 }
 
+void device_stamp(Device *dev, DeviceStamp stamp)
+{
+    if (!dev->err)
+        dev->ops->stamp(dev, stamp);
+}
+
+double device_stamped_ms(Device *dev)
+{
+    return dev->err ? 0 : dev->ops->stamped_ms(dev);
+}
+
 bool device_can_tune(const Device *dev)
 {
     return dev->ops->can_tune(dev);

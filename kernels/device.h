@@ -28,6 +28,7 @@ typedef struct {
     int32_t n_sharers; /* ranks that share its memory, this one included; 1 unless set after open */
     int64_t n_allocations; /* calls of device_alloc and device_alloc_host since open */
     Tensor workspace;      /* bytes for op-internal scratch; borrowed from the plan's arena */
+    int64_t stamp_ns[2];   /* CPU: N_DEVICE_STAMPS */
     void *impl;            /* backend state; NULL on the CPU */
 } Device;
 
@@ -109,6 +110,17 @@ void device_copy_in(Device *dev, Tensor dst, const void *host);
 void device_copy_out(Device *dev, void *host, Tensor src);
 /* What is queued on `later` after this call comes after what was queued on `earlier` before it. */
 void device_order(Device *dev, DeviceQueue later, DeviceQueue earlier);
+
+/* ---- time ----------------------------------------------------------------------------------
+ *
+ * A stamp is the time at which the device comes to it in QUEUE_WORK. */
+
+typedef enum { STAMP_BEGIN, STAMP_END, N_DEVICE_STAMPS } DeviceStamp;
+
+void device_stamp(Device *dev, DeviceStamp stamp);
+/* Milliseconds from the newest STAMP_BEGIN to the newest STAMP_END, after a device_sync that
+ * followed both; 0 when the device does not know. */
+double device_stamped_ms(Device *dev);
 
 /* ---- choosing among equivalent algorithms --------------------------------------------------
  *

@@ -36,6 +36,10 @@ struct DeviceOps {
     void (*copy_out)(Device *dev, void *host, Tensor src);
     void (*order)(Device *dev, DeviceQueue later, DeviceQueue earlier);
 
+    /* ---- time ---- */
+    void (*stamp)(Device *dev, DeviceStamp stamp);
+    double (*stamped_ms)(Device *dev);
+
     /* ---- choosing algorithms ---- */
     bool (*can_tune)(const Device *dev);
     void (*tune)(Device *dev, bool tuning);

@@ -1,5 +1,6 @@
 /* The CPU as a device: memory of the host, OpenMP threads, and the table of ops. Everything is done
  * when a call returns, so sync has nothing to wait for. */
+#include "base/activity.h"
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/cpu_ops.h"
 #include "kernels/cpu/gemm.h"
@@ -172,6 +173,16 @@ static void cpu_order(Device *dev, DeviceQueue later, DeviceQueue earlier)
     (void)earlier;
 }
 
+static void cpu_stamp(Device *dev, DeviceStamp stamp)
+{
+    dev->stamp_ns[stamp] = activity_now_ns();
+}
+
+static double cpu_stamped_ms(Device *dev)
+{
+    return (double)(dev->stamp_ns[STAMP_END] - dev->stamp_ns[STAMP_BEGIN]) * 1e-6;
+}
+
 /* ---- the table --------------------------------------------------------------------------- */
 
 static size_t larger(size_t a, size_t b)
@@ -212,6 +223,8 @@ static const DeviceOps CPU_OPS = {
     .copy_in = cpu_upload,
     .copy_out = cpu_download,
     .order = cpu_order,
+    .stamp = cpu_stamp,
+    .stamped_ms = cpu_stamped_ms,
     .can_tune = cpu_can_tune,
     .tune = cpu_tune,
     .tuning_export = cpu_tuning_export,

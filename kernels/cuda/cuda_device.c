@@ -178,6 +178,8 @@ static Err open_queues(CudaDevice *cuda)
     for (int32_t i = 0; i < N_DEVICE_QUEUES; i++)
         TRY(cuda_err(cudaEventCreateWithFlags(&cuda->passed[i], cudaEventDisableTiming),
                      "cudaEventCreateWithFlags"));
+    for (int32_t i = 0; i < N_DEVICE_STAMPS; i++)
+        TRY(cuda_err(cudaEventCreate(&cuda->stamp[i]), "cudaEventCreate"));
     return OK;
 }
 
@@ -197,6 +199,9 @@ static void close_queues(CudaDevice *cuda)
         if (cuda->passed[i])
             (void)cudaEventDestroy(cuda->passed[i]);
     }
+    for (int32_t i = 0; i < N_DEVICE_STAMPS; i++)
+        if (cuda->stamp[i])
+            (void)cudaEventDestroy(cuda->stamp[i]);
 }
 
 static Err open_libraries(CudaDevice *cuda)
@@ -389,6 +394,21 @@ static void cuda_order(Device *dev, DeviceQueue later, DeviceQueue earlier)
                 "cudaStreamWaitEvent");
 }
 
+static void cuda_stamp(Device *dev, DeviceStamp stamp)
+{
+    CudaDevice *cuda = cuda_device(dev);
+    cuda_ok(dev, cudaEventRecord(cuda->stamp[stamp], cuda->stream), "cudaEventRecord");
+}
+
+static double cuda_stamped_ms(Device *dev)
+{
+    float ms = 0;
+    const CudaDevice *cuda = cuda_device(dev);
+    cuda_ok(dev, cudaEventElapsedTime(&ms, cuda->stamp[STAMP_BEGIN], cuda->stamp[STAMP_END]),
+            "cudaEventElapsedTime");
+    return (double)ms;
+}
+
 /* ---- the table --------------------------------------------------------------------------- */
 
 static const DeviceOps CUDA_OPS = {
@@ -408,6 +428,8 @@ static const DeviceOps CUDA_OPS = {
     .copy_in = cuda_copy_in,
     .copy_out = cuda_copy_out,
     .order = cuda_order,
+    .stamp = cuda_stamp,
+    .stamped_ms = cuda_stamped_ms,
     .can_tune = cuda_can_tune,
     .tune = cuda_tune,
     .tuning_export = cuda_tuning_export,

@@ -22,6 +22,7 @@ typedef struct {
     cudaStream_t stream;                       /* QUEUE_WORK */
     cudaStream_t copy_stream[N_DEVICE_QUEUES]; /* QUEUE_IN and QUEUE_OUT; none for QUEUE_WORK */
     cudaEvent_t passed[N_DEVICE_QUEUES];       /* recorded on a queue by device_order */
+    cudaEvent_t stamp[N_DEVICE_STAMPS];
     cublasLtHandle_t cublas;
     GemmTuner *tuner;
     char name[128];

@@ -38,6 +38,8 @@ Err grads_form(Trainer *t, double loss_scale, GradSink sink)
         GptBatch batch = batch_upload(t, first, true);
         if (m == 0)
             err = err_first(err, reducer_await(&t->reducer));
+        if (m == 0)
+            device_stamp(t->dev, STAMP_BEGIN); /* behind what waits for other ranks */
         activity_do(t->comm->activity, "forward of micro-step", m);
         gpt2_forward(&t->model, t->dev, &batch);
         activity_do(t->comm->activity, "backward of micro-step", m);

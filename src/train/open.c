@@ -413,6 +413,7 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
                    .tuning_cache = tuning_cache,
                    .saves = {.saved_step = -1, .pending_step = -1}};
     log_init(&t->log, comm->rank == 0);
+    stragglers_init(&t->stragglers);
     int64_t vocab_size = 0;
     PlanTarget target;
     DeviceInfo info;
@@ -422,6 +423,7 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
     TRY(find_checkpoint(t, checkpoint));
     trainer_enter(t, PHASE_START, "plan and allocate memory", 0);
     TRY(comm_agree(comm, device_info(dev, &info)));
+    snprintf(t->device_name, sizeof t->device_name, "%s", info.name);
     TRY(make_target(t, &info, vocab_size, &target));
     TRY(comm_agree(comm, make_plan(t, target, checkpoint)));
     TRY(comm_agree(comm, build_model(t)));

@@ -21,9 +21,25 @@ static Tensor summed_grads(const Trainer *t)
     return tensor_present(t->reducer.shard) ? t->reducer.shard : t->model.grads;
 }
 
-static GradReadyFn *begin_reducing(void *reducer, bool last_micro_step)
+/* The sink of a step: the reducer, and a look at the clock before it first waits for anybody. */
+typedef struct {
+    Trainer *t;
+    bool stamped;
+} Reduction;
+
+static void reduce_bucket(void *reduction, int32_t bucket)
 {
-    return reducer_begin(reducer, last_micro_step);
+    Reduction *r = reduction;
+    if (!r->stamped)
+        device_stamp(r->t->dev, STAMP_END);
+    r->stamped = true;
+    reducer_bucket_ready(&r->t->reducer, bucket);
+}
+
+static GradReadyFn *begin_reducing(void *reduction, bool last_micro_step)
+{
+    Reduction *r = reduction;
+    return reducer_begin(&r->t->reducer, last_micro_step) ? reduce_bucket : NULL;
 }
 
 /* Gradients and loss_total of the whole step, times loss_scale: sums over all ranks for gradients,
@@ -31,7 +47,8 @@ static GradReadyFn *begin_reducing(void *reducer, bool last_micro_step)
  * collectives. */
 static Err accumulate(Trainer *t, double loss_scale)
 {
-    Err err = grads_form(t, loss_scale, (GradSink){begin_reducing, &t->reducer});
+    Reduction reduction = {t, false};
+    Err err = grads_form(t, loss_scale, (GradSink){begin_reducing, &reduction});
     return err_first(err, reducer_finish(&t->reducer));
 }
 
@@ -62,6 +79,8 @@ static Err exchange(Trainer *t, Err mine, double sum[N_SUMS], double *own_loss)
     device_download(t->dev, &sum[SUM_SQUARES], t->optim.sum_squares);
     mine = err_first(mine, device_sync(t->dev));
     *own_loss = sum[SUM_LOSS];
+    if (!mine)
+        stragglers_add(&t->stragglers, device_stamped_ms(t->dev));
     StopReason reason = trainer_wants_stop(t);
     sum[SUM_SIGNALS] = reason == STOP_SIGNAL;
     sum[SUM_TIME] = reason == STOP_SIGNAL ? STOP_NOT : reason; /* of rank 0; the others have none */

@@ -152,6 +152,7 @@ static Err run(Trainer *t)
         if (trainer_is_last(t))
             return saves_finish(t);
         TRY(step_and_log(t));
+        TRY(stragglers_watch(t));
         if (replicas_due(t))
             TRY(replicas_check(t));
         if (t->stop)

@@ -26,6 +26,7 @@
 #include "train/deadline.h"
 #include "train/log.h"
 #include "train/saves.h"
+#include "train/stragglers.h"
 #include "train/watchdog.h"
 
 #ifdef __cplusplus
@@ -54,6 +55,8 @@ typedef struct Trainer {
     char *tuning;             /* choices of the device; NULL: it has none. Owned */
     Progress progress;
     StepTimes step_times; /* for the limit of a step */
+    Stragglers stragglers;
+    char device_name[128]; /* DeviceInfo.name */
     Log log;
     Saves saves;
     Deadline deadline;      /* rank 0's counts */
