@@ -34,6 +34,6 @@ if [ $np = 3 ]; then
     [ $rc = 88 ] || fail "a flipped bit: rc $rc, wanted 88"
     grep -qE '^tool_flip_bit: after 8 steps rank 2 on [^ ]+ holds other bits of wte.weight than the 2 that agree' flip.err ||
         fail "rank and tensor are not named: $(cat flip.err)"
-    [ "$(ls flip)" = metrics.jsonl ] || fail "something was saved: $(ls flip)"
+    ls flip | grep -q step_ && fail "something was saved: $(ls flip)"
 fi
 finish
