@@ -93,8 +93,9 @@ void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch)
     }
 }
 
-/* The logits are never (N,V): the head works on head_chunk rows at a time. */
-void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale)
+/* acts->losses of every row. The logits are never (N,V): the head works on head_chunk rows at a
+ * time. */
+static Tensor row_losses(GPT2 *m, Device *dev, const GptBatch *batch)
 {
     const GptActs *a = m->acts;
     NormActs ln_f = acts_norm(m, batch, 2 * m->dims.n_layer);
@@ -106,7 +107,18 @@ void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale)
         op_cross_entropy_forward(dev, tensor_range(a->losses, row, n), logits,
                                  tensor_range(batch->targets, row, n), m->dims.vocab_size);
     }
-    op_add_sum(dev, m->loss_total, tensor_range(a->losses, 0, N), scale);
+    return tensor_range(a->losses, 0, N);
+}
+
+void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale)
+{
+    op_add_sum(dev, m->loss_total, row_losses(m, dev, batch), scale);
+}
+
+Err gpt2_row_losses(GPT2 *m, Device *dev, const GptBatch *batch, float *losses)
+{
+    device_download(dev, losses, row_losses(m, dev, batch));
+    return device_sync(dev);
 }
 
 Err gpt2_logits(GPT2 *m, Device *dev, const GptBatch *batch, int64_t b, int64_t t, float *logits)

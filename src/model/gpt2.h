@@ -88,6 +88,10 @@ void gpt2_forward(GPT2 *m, Device *dev, const GptBatch *batch);
 /* After forward: loss_total += scale * sum of the losses. No gradients. */
 void gpt2_loss(GPT2 *m, Device *dev, const GptBatch *batch, double scale);
 
+/* After forward: losses (B*T) of the rows, in float32 in host memory; 0 where the target is -1.
+ * Waits. */
+Err gpt2_row_losses(GPT2 *m, Device *dev, const GptBatch *batch, float *losses);
+
 /* bucket's gradients are final (all work queued). Called once per bucket in each backward, from the
  * last one down, so wpe's and wte's come last. */
 typedef void GradReadyFn(void *arg, int32_t bucket);

@@ -27,9 +27,10 @@ declare -A MAY_INCLUDE=(
     [src/optim]="base kernels comm config model optim"
     [src/plan]="base kernels config data model optim plan"
     [src/checkpoint]="base kernels/device.h comm config model optim checkpoint"
+    [src/score]="base text data kernels comm config model score"
     [src/train]="base config plan data model optim checkpoint train kernels comm"
-    [launch]="base config plan text data model optim checkpoint train kernels comm launch"
-    [tests]="base config plan text data model optim checkpoint train kernels comm launch tests"
+    [launch]="score base config plan text data model optim checkpoint train kernels comm launch"
+    [tests]="score base config plan text data model optim checkpoint train kernels comm launch tests"
 )
 PRIVATE='^(kernels/(cpu/|cuda/|ops_table\.h)|comm/comm_ops\.h)' # for their own folder and its tests
 ALSO='^comm/comm_nccl\.c kernels/cuda/cuda_device\.h$' # NCCL works on the streams of the CUDA device

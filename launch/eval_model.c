@@ -1,0 +1,113 @@
+#include "launch/eval_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/manifest.h"
+#include "checkpoint/names.h"
+#include "launch/machine.h"
+#include "plan/plan.h"
+
+enum { BATCH_TOKENS = 4096, HEAD_ROWS = 1024 };
+
+/* ---- which directory --------------------------------------------------------------------- */
+
+static Err check_dir(EvalModel *m, bool *is_model)
+{
+    char config[FILE_PATH_BYTES], manifest[FILE_PATH_BYTES];
+    if (!path_is_dir(m->dir))
+        FAIL(ERR_MISSING, "%s: no such directory", m->dir);
+    TRY(path_join(config, m->dir, CONFIG_NAME));
+    TRY(path_join(manifest, m->dir, MANIFEST_NAME));
+    *is_model = path_exists(config);
+    return *is_model && path_exists(manifest) ? checkpoint_verify(m->dir) : OK;
+}
+
+Err eval_model_find(EvalModel *m, const char *path, Comm *comm)
+{
+    bool is_model = false, found = false;
+    *m = (EvalModel){.scorer.comm = comm};
+    snprintf(m->dir, sizeof m->dir, "%s", path);
+    TRY(comm_agree(comm, check_dir(m, &is_model)));
+    if (!is_model) {
+        TRY(checkpoint_find(comm, path, &found, m->dir));
+        if (!found)
+            FAIL(ERR_MISSING,
+                 "%s: neither a model directory (with %s) nor an out_dir with a checkpoint", path,
+                 CONFIG_NAME);
+    }
+    return comm_agree(comm, checkpoint_read_dims(m->dir, &m->dims));
+}
+
+/* ---- opening ----------------------------------------------------------------------------- */
+
+static void carve(EvalModel *m, Arena *arena)
+{
+    const GptShape *shape = &m->model.shape;
+    const int64_t n_rows = shape->micro_batch * shape->n_tokens;
+    const OpLimits limits = {.n_rows = n_rows,
+                             .block_size = shape->n_tokens,
+                             .n_embd = m->dims.n_embd,
+                             .n_head = m->dims.n_head,
+                             .vocab_padded = m->dims.vocab_padded};
+    size_t n_bytes = ops_workspace_bytes(m->dev.kind, m->dev.n_threads, &limits);
+    gpt2_layout(&m->model, arena);
+    m->scorer.tokens = arena_1d(arena, REGION_DATA, "tokens", DTYPE_I32, n_rows);
+    m->scorer.targets = arena_1d(arena, REGION_DATA, "targets", DTYPE_I32, n_rows);
+    device_set_workspace(
+        &m->dev, arena_1d(arena, REGION_WORKSPACE, "op workspace", DTYPE_U8, (int64_t)n_bytes));
+}
+
+static Err allocate(EvalModel *m)
+{
+    Arena *arena = malloc(sizeof *arena);
+    if (!arena)
+        FAIL(ERR_SYSTEM, "out of memory for the table of regions");
+    arena_init(arena, NULL, 0);
+    carve(m, arena);
+    size_t n_bytes = arena->peak_bytes;
+    Err err = device_alloc(&m->dev, n_bytes, &m->memory);
+    if (!err) {
+        arena_init(arena, m->memory, n_bytes);
+        carve(m, arena);
+    }
+    free(arena);
+    return err;
+}
+
+static Err open_model(EvalModel *m, const Config *cfg, int64_t T)
+{
+    int64_t B = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
+    GptShape shape = {.micro_batch = B,
+                      .n_tokens = T,
+                      .head_chunk = B * T < HEAD_ROWS ? B * T : HEAD_ROWS,
+                      .training = false};
+    TRY(plan_dtype(cfg, m->dev.kind, &shape.dtype));
+    TRY(layout_make(&m->layout, &m->dims, 1, 128));
+    TRY(gpt2_open(&m->model, &m->dims, &shape, &m->layout));
+    TRY(allocate(m));
+    return checkpoint_load_weights(m->dir, &m->model, NULL, &m->dev);
+}
+
+Err eval_model_open(EvalModel *m, const Config *cfg, int64_t T)
+{
+    TRY(machine_open(cfg, m->scorer.comm, &m->dev));
+    m->scorer.model = &m->model;
+    m->scorer.dev = &m->dev;
+    return comm_agree(m->scorer.comm, open_model(m, cfg, T));
+}
+
+void eval_model_close(EvalModel *m)
+{
+    if (m->scorer.dev)
+        comm_unbind(m->scorer.comm, &m->dev);
+    if (m->memory) {
+        device_set_workspace(&m->dev, tensor_none());
+        device_free(&m->dev, m->memory);
+    }
+    gpt2_close(&m->model);
+    layout_free(&m->layout);
+    device_close(&m->dev);
+    *m = (EvalModel){0};
+}

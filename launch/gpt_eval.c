@@ -1,0 +1,317 @@
+/* gpt_eval: how good is a model? The loss of a token file, HellaSwag, LAMBADA; on one rank or many.
+ *
+ * Ranks agree on what they found before any of them leaves, and rank 0 alone speaks. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/args.h"
+#include "launch/bind.h"
+#include "launch/eval_model.h"
+#include "launch/report.h"
+
+enum {
+    FLAG_DATA,
+    FLAG_STRIDE,
+    FLAG_HELLASWAG,
+    FLAG_LAMBADA,
+    FLAG_MAX_ITEMS,
+    FLAG_ITEMS,
+    FLAG_TOKENIZER,
+    FLAG_DEVICE,
+    FLAG_DTYPE,
+    FLAG_HELP,
+    FLAG_VERSION,
+    N_FLAGS
+};
+
+static const Flag FLAGS[N_FLAGS] = {
+    [FLAG_DATA] = {"data", "FILE", "loss and perplexity of a token file, a folder or a glob", NULL},
+    [FLAG_STRIDE] = {"stride", "N",
+                     "tokens from window to window, each predicted once: less than block_size "
+                     "(default) leaves more context",
+                     NULL},
+    [FLAG_HELLASWAG] = {"hellaswag", "FILE", "HellaSwag: lines of JSON, or text, 6 lines an item",
+                        NULL},
+    [FLAG_LAMBADA] = {"lambada", "FILE", "LAMBADA: lines of JSON", NULL},
+    [FLAG_MAX_ITEMS] = {"max_items", "N", "of each of the two, the first N (default all)", NULL},
+    [FLAG_ITEMS] = {"items", "FILE", "write each row's losses, a line of JSON each", NULL},
+    [FLAG_TOKENIZER] = {"tokenizer", "DIR", "with vocab.json and merges.txt (default: the model's)",
+                        NULL},
+    [FLAG_DEVICE] = {"device", "auto|cuda|cpu", "where (default auto)", NULL},
+    [FLAG_DTYPE] = {"dtype", "auto|float32|bfloat16|float16", "of the weights (default auto)",
+                    NULL},
+    [FLAG_HELP] = {"help", NULL, "this text", NULL},
+    [FLAG_VERSION] = {"version", NULL, "versions of what it is built with", NULL},
+};
+
+typedef struct {
+    Flag flag[N_FLAGS];
+    const char *path;
+    int64_t stride, max_items; /* 0: not given */
+    Config cfg;                /* of it only [system] is used */
+} Options;
+
+/* ---- the command line -------------------------------------------------------------------- */
+
+static void print_help(void)
+{
+    printf("usage: gpt_eval DIR [flags]\n"
+           "       mpirun -np 4 gpt_eval DIR [flags]\n\n"
+           "Measures a model. DIR is a checkpoint or Hugging Face model directory, or the out_dir "
+           "of a\nrun (its newest checkpoint).\n\n");
+    args_help(FLAGS, N_FLAGS, stdout);
+    printf("\nexit codes:\n");
+    report_exit_codes(stdout);
+}
+
+static bool asked(const Options *o, int32_t flag)
+{
+    return o->flag[flag].text != NULL;
+}
+
+static Err parse_values(Options *o)
+{
+    TRY(args_integer(&o->flag[FLAG_STRIDE], 1, INT32_MAX, &o->stride));
+    TRY(args_integer(&o->flag[FLAG_MAX_ITEMS], 1, INT32_MAX, &o->max_items));
+    config_defaults(&o->cfg);
+    if (asked(o, FLAG_DEVICE))
+        TRY(config_set(&o->cfg, "command line", "device", o->flag[FLAG_DEVICE].text));
+    if (asked(o, FLAG_DTYPE))
+        TRY(config_set(&o->cfg, "command line", "dtype", o->flag[FLAG_DTYPE].text));
+    if (!asked(o, FLAG_DATA) && !asked(o, FLAG_HELLASWAG) && !asked(o, FLAG_LAMBADA))
+        FAIL(ERR_USAGE, "nothing to do: give --data, --hellaswag or --lambada with a file");
+    if (asked(o, FLAG_STRIDE) && !asked(o, FLAG_DATA))
+        FAIL(ERR_USAGE, "--stride is for --data");
+    return OK;
+}
+
+static Err options_parse(Options *o, int argc, char **argv)
+{
+    int32_t n_words = 0;
+    memcpy(o->flag, FLAGS, sizeof FLAGS);
+    char **word = calloc((size_t)argc + 1, sizeof *word);
+    if (!word)
+        FAIL(ERR_SYSTEM, "out of memory for the command line");
+    Err err = args_take(o->flag, N_FLAGS, argc, argv, word, &n_words);
+    if (!err && !asked(o, FLAG_HELP) && !asked(o, FLAG_VERSION)) {
+        err = args_refuse_rest(word, n_words, 1);
+        if (!err && n_words == 0)
+            err = ERR_NEW(ERR_USAGE, "which model? give a directory; --help tells more");
+        o->path = n_words ? word[0] : NULL;
+        if (!err)
+            err = parse_values(o);
+    }
+    free(word);
+    return err;
+}
+
+/* ---- tasks ------------------------------------------------------------------------------- */
+
+typedef Err OpenTask(ScoreTask *task, const char *path, BpeEncoder *encoder, int64_t max_items);
+
+/* One kind of task, from its file to its figures. */
+typedef struct {
+    const char *name;
+    int32_t flag;
+    OpenTask *open;
+    ScoreTask task;
+    RowScore *score;
+} Bench;
+
+static Err read_bench(const Options *o, const char *dir, Bench *bench)
+{
+    Bpe *bpe = NULL;
+    BpeEncoder *encoder = NULL;
+    const char *path = o->flag[bench->flag].text, *tokenizer = o->flag[FLAG_TOKENIZER].text;
+    Err err = bpe_open(&bpe, tokenizer ? tokenizer : dir);
+    if (!err)
+        err = bpe_encoder_open(&encoder, bpe);
+    if (!err)
+        err = bench->open(&bench->task, path, encoder, o->max_items);
+    bpe_encoder_close(encoder);
+    bpe_close(bpe);
+    TRY(err);
+    size_t n = (size_t)(bench->task.n_items * bench->task.n_choices);
+    bench->score = calloc(n, sizeof *bench->score);
+    return bench->score ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for %zu scores", n);
+}
+
+static void close_bench(Bench *bench)
+{
+    score_task_close(&bench->task);
+    free(bench->score);
+}
+
+/* Tokens that the longest row reads. */
+static int64_t longest(const ScoreTask *task)
+{
+    int64_t most = 1;
+    for (int64_t i = 0; i < task->n_items; i++)
+        for (int32_t c = 0; c < task->n_choices; c++)
+            if (task->item[i].row[c].n_tokens - 1 > most)
+                most = task->item[i].row[c].n_tokens - 1;
+    return most;
+}
+
+/* {"task":"hellaswag","item":3,"choice":1,"label":0,"nll":12.5,"tokens":7} */
+static Err write_items(const Bench *bench, FILE *out)
+{
+    for (int64_t i = 0; i < bench->task.n_items; i++)
+        for (int32_t c = 0; c < bench->task.n_choices; c++) {
+            const RowScore *s = &bench->score[i * bench->task.n_choices + c];
+            fprintf(out,
+                    "{\"task\":\"%s\",\"item\":%" PRId64 ",\"choice\":%d,\"label\":%d,"
+                    "\"nll\":%.9g,\"tokens\":%" PRId64 ",\"greedy\":%" PRId64 "}\n",
+                    bench->name, i, c, bench->task.item[i].label, s->nll, s->n_tokens, s->greedy);
+        }
+    return ferror(out) ? ERR_NEW(ERR_WRITE, "--items: cannot be written") : OK;
+}
+
+static void say_bench(const Bench *bench)
+{
+    ScoreSummary sum = score_summary(&bench->task, bench->score);
+    printf("%s: %" PRId64 " items, acc %.4f", bench->name, sum.n_items, sum.acc);
+    if (bench->task.n_choices > 1)
+        printf(", acc_norm %.4f\n", sum.acc_norm);
+    else
+        printf(", perplexity %.4f\n", sum.perplexity);
+    fflush(stdout);
+}
+
+static Err run_bench(const Options *o, EvalModel *model, Bench *bench, FILE *items)
+{
+    Comm *comm = model->scorer.comm;
+    Err err = comm_agree(comm, read_bench(o, model->dir, bench));
+    int64_t T = err ? 1 : longest(&bench->task);
+    if (!err)
+        err = eval_model_open(model, &o->cfg,
+                              T < model->dims.block_size ? T : model->dims.block_size);
+    if (!err)
+        err = score_task_run(&model->scorer, &bench->task, bench->score);
+    if (!err && comm->rank == 0)
+        say_bench(bench);
+    if (!err)
+        err = comm_agree(comm, items ? write_items(bench, items) : OK);
+    close_bench(bench);
+    return err;
+}
+
+/* ---- a token file ------------------------------------------------------------------------ */
+
+static Err check_stride(const Options *o, const EvalModel *model)
+{
+    if (o->stride > model->dims.block_size)
+        FAIL(ERR_USAGE, "--stride=%" PRId64 ": at most the model's block_size of %" PRId64,
+             o->stride, model->dims.block_size);
+    return OK;
+}
+
+static Err run_data(const Options *o, EvalModel *model)
+{
+    TokenFiles files = {0};
+    Comm *comm = model->scorer.comm;
+    const int64_t T = model->dims.block_size, stride = o->stride ? o->stride : T;
+    int64_t n_tokens = 0;
+    double loss = 0;
+    TRY(comm_agree(comm, check_stride(o, model)));
+    Err err = comm_agree(comm, token_files_open(&files, o->flag[FLAG_DATA].text));
+    if (!err)
+        err = eval_model_open(model, &o->cfg, T);
+    if (!err)
+        err = score_file_run(&model->scorer, &files, stride, &loss, &n_tokens);
+    if (!err && comm->rank == 0)
+        printf("%s: %" PRId64 " tokens, loss %.6f, perplexity %.4f (block_size %" PRId64
+               ", stride %" PRId64 ")\n",
+               o->flag[FLAG_DATA].text, n_tokens, loss, exp(loss), T, stride);
+    token_files_close(&files);
+    return err;
+}
+
+/* ---- the run ----------------------------------------------------------------------------- */
+
+/* Each with memory of its own: their batches differ in shape. */
+static Err run_one(const Options *o, Comm *comm, Bench *bench, FILE *items)
+{
+    EvalModel *model = malloc(sizeof *model);
+    Err err = comm_agree(comm, model ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the model"));
+    if (!err)
+        err = eval_model_find(model, o->path, comm);
+    if (!err)
+        err = bench ? run_bench(o, model, bench, items) : run_data(o, model);
+    if (model)
+        eval_model_close(model);
+    free(model);
+    return err;
+}
+
+static Err run_all(const Options *o, Comm *comm, FILE *items)
+{
+    Bench bench[] = {{"hellaswag", FLAG_HELLASWAG, hellaswag_open, {0}, NULL},
+                     {"lambada", FLAG_LAMBADA, lambada_open, {0}, NULL}};
+    if (asked(o, FLAG_DATA))
+        TRY(run_one(o, comm, NULL, NULL));
+    for (size_t i = 0; i < sizeof bench / sizeof *bench; i++)
+        if (asked(o, bench[i].flag))
+            TRY(run_one(o, comm, &bench[i], items));
+    return OK;
+}
+
+static Err open_items(const Options *o, const Comm *comm, FILE **items)
+{
+    const char *path = o->flag[FLAG_ITEMS].text;
+    if (!path || comm->rank != 0)
+        return OK;
+    *items = fopen(path, "w");
+    return *items ? OK : ERR_NEW(ERR_WRITE, "--items=%s: cannot be written", path);
+}
+
+static Err close_items(const Options *o, FILE *items)
+{
+    if (!items || fclose(items) == 0)
+        return OK;
+    return ERR_NEW(ERR_WRITE, "--items=%s: cannot be written", o->flag[FLAG_ITEMS].text);
+}
+
+/* `parsed` is what this rank found in its command line. */
+static int run(const Options *o, Err parsed)
+{
+    Launcher launcher = launcher_detect();
+    Comm comm = {0};
+    FILE *items = NULL;
+    Err err = comm_open(&comm, launcher.present);
+    if (err) {
+        err_free(parsed);
+        return report_error("gpt_eval", err, launcher.rank == 0);
+    }
+    err = comm_agree(&comm, parsed);
+    if (!err)
+        err = comm_agree(&comm, launcher_check(&launcher, &comm));
+    if (!err)
+        err = comm_agree(&comm, open_items(o, &comm, &items));
+    if (!err)
+        err = run_all(o, &comm, items);
+    Err closed = close_items(o, items);
+    err = err ? err_first(err, closed) : comm_agree(&comm, closed);
+    int exit_code = report_error("gpt_eval", err, comm.rank == 0);
+    comm_close(&comm);
+    return exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    Options *o = calloc(1, sizeof *o);
+    if (!o)
+        return report_error("gpt_eval", ERR_NEW(ERR_SYSTEM, "out of memory"), true);
+    int exit_code = 0;
+    Err err = options_parse(o, argc, argv);
+    if (!err && asked(o, FLAG_HELP))
+        print_help();
+    else if (!err && asked(o, FLAG_VERSION))
+        report_version("gpt_eval", stdout);
+    else
+        exit_code = run(o, err);
+    free(o);
+    return exit_code;
+}
