@@ -632,6 +632,34 @@ static void test_half_written_directory_is_ignored_then_removed(void **state)
     assert_int_equal(count_names(f), 2);
 }
 
+static void plant_link(Fixture *f, const char *name, const char *target)
+{
+    assert_int_equal(symlink(target, temp_path(&f->temp, name)), 0);
+}
+
+/* Where a save works somebody has put links to a directory of his, and to a file in it. */
+static void test_nothing_is_written_through_links(void **state)
+{
+    static const char MINE[] = "mine";
+    Fixture *f = *state;
+    Temp outside;
+    char target[FILE_PATH_BYTES];
+    temp_make(&outside);
+    snprintf(target, sizeof target, "%s", temp_write_text(&outside, "model.safetensors", MINE));
+    plant_link(f, ".tmp_step_00000001", outside.dir);
+    check_err(save_step(f, 1), ERR_WRITE, ".tmp_step_00000001");
+    assert_int_equal(unlink(temp_path(&f->temp, ".tmp_step_00000001")), 0);
+    temp_make_dir(&f->temp, ".tmp_step_00000001");
+    plant_link(f, ".tmp_step_00000001/model.safetensors", target);
+    check_no_err(save_step(f, 1));
+    plant_link(f, "step_00000002", outside.dir);
+    err_free(save_step(f, 2)); /* the link is replaced, or in the way */
+    expect_found(f, path_exists(temp_path(&f->temp, "step_00000002/MANIFEST.json")) ? 2 : 1);
+    assert_int_equal(temp_count(&outside, ""), 1);
+    assert_true(temp_equals(&outside, "model.safetensors", MINE, strlen(MINE)));
+    temp_remove(&outside);
+}
+
 /* The crash came between the two renames: the old directory of that step is the newest whole one.
  */
 static void test_directory_set_aside_counts_until_it_is_replaced(void **state)
@@ -775,6 +803,7 @@ int main(void)
         TEST(test_newest_by_name_need_not_be_whole),
         TEST(test_same_step_is_replaced),
         TEST(test_half_written_directory_is_ignored_then_removed),
+        TEST(test_nothing_is_written_through_links),
         TEST(test_directory_set_aside_counts_until_it_is_replaced),
         TEST(test_prune_keeps_the_newest),
         TEST(test_prune_waits_for_a_newest_that_verifies),

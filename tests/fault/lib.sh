@@ -32,7 +32,7 @@ ranks() {
     fi
 }
 random_rank() { ranks | sed -n "$(($(random_below $pid_np) + 1))p"; }
-rank_of() { tr '\0' '\n' <"/proc/$1/environ" 2>/dev/null | sed -n 's/^OMPI_COMM_WORLD_RANK=//p'; }
+rank_of() { { tr '\0' '\n' <"/proc/$1/environ"; } 2>/dev/null | sed -n 's/^OMPI_COMM_WORLD_RANK=//p'; }
 
 # $rc = how $pid ended; $took = ms. After SECONDS (60) it is killed, and $live = the ranks that were left; else 0.
 await() { # [SECONDS]
@@ -63,7 +63,11 @@ until_true() {
     fail "never: $*"
     return 1
 }
-has_lines() { [ "$(grep -c "$2" "$1" 2>/dev/null)" -ge "$3" ]; }
+has_lines() { # FILE PATTERN COUNT
+    local n
+    n=$(grep -c "$2" "$1" 2>/dev/null)
+    [ "${n:-0}" -ge "$3" ]
+}
 
 # No process of this run is left.
 must_be_gone() { # OUT

@@ -2,7 +2,8 @@
 # kill -9 of a random rank of 1 to 4 at a random instant of the start, a load, a step or a save, and the same command
 # again, until the run is through. After each kill the newest checkpoint has the bits of the undisturbed run, and so has
 # the end. The job ends within 15 seconds and leaves no process. Open MPI 4.1's mpirun can stay behind alone, all ranks
-# dead, when one is killed while it connects to it ("PMIX ERROR: UNREACHABLE"): that is counted apart, and it is ended.
+# dead, when one is killed while it connects to it (often with "PMIX ERROR: UNREACHABLE"): that is counted apart, and
+# mpirun is ended.
 #
 #     test_kill.sh [COUNT [SEED]]      COUNT kills, 4 by default
 source "$GPT_SOURCE/tests/fault/lib.sh"
@@ -38,7 +39,7 @@ run_to_the_end() { # OUT NP
             [ $rc = 137 ] || [ $rc = 0 ] || fail "$1: exit code $rc after a kill: $(tail -5 "$1.err")"
             if [ $took -lt 15000 ]; then
                 [ $took -gt $longest ] && longest=$took
-            elif [ $live = 0 ] && tail -20 "$1.err" | grep -q "PMIX ERROR"; then
+            elif [ $live = 0 ]; then
                 stuck=$((stuck + 1))
             else
                 fail "$1: $live ranks were left 15 s after the kill: $(tail -20 "$1.err")"
