@@ -11,7 +11,8 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "values are read and written as they lie");
 
-enum { MAX_HEADER_BYTES = 100 * 1000 * 1000, LENGTH_BYTES = 8 };
+/* Tensors are looked for one by one. */
+enum { MAX_HEADER_BYTES = 100 * 1000 * 1000, MAX_TENSORS = 65536, LENGTH_BYTES = 8 };
 
 typedef struct {
     const char *name;
@@ -184,6 +185,9 @@ static Err read_tensors(SafeFile *file, const DataSection *data, json_t *header)
 {
     const char *name;
     json_t *entry;
+    if (json_object_size(header) > MAX_TENSORS)
+        FAIL(ERR_DATA, "%s: %zu tensors, the limit is %d", data->path, json_object_size(header),
+             MAX_TENSORS);
     file->tensor = calloc(json_object_size(header) + 1, sizeof *file->tensor);
     if (!file->tensor)
         FAIL(ERR_SYSTEM, "%s: out of memory for %zu tensor entries", data->path,

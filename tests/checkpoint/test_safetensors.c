@@ -140,6 +140,22 @@ static void test_refuses_deep_nesting(void **state)
     free(header);
 }
 
+static void test_refuses_too_many_tensors(void **state)
+{
+    enum { N_TENSORS = 65537, ENTRY_BYTES = 64 };
+    Temp *t = *state;
+    SafeFile file;
+    char *header = malloc((size_t)N_TENSORS * ENTRY_BYTES), *at = header;
+    assert_non_null(header);
+    for (int i = 0; i < N_TENSORS; i++)
+        at += sprintf(at, "%c\"%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                      i ? ',' : '{', i);
+    *at++ = '}';
+    size_t n = (size_t)(at - header);
+    check_err(safe_open(&file, write_file(t, header, n, n, 0)), ERR_DATA, "65537 tensors");
+    free(header);
+}
+
 static void test_refuses_every_truncation(void **state)
 {
     static const char HEADER[] = "{" A_F32_2 "," TENSOR("b", "\"F16\"", "[3]", "[8,14]") "}";
@@ -306,6 +322,7 @@ int main(void)
         TEST(test_refuses_a_header_longer_than_the_file),
         TEST(test_refuses_a_header_past_the_limit),
         TEST(test_refuses_deep_nesting),
+        TEST(test_refuses_too_many_tensors),
         TEST(test_refuses_every_truncation),
         TEST(test_missing_file_is_not_bad_data),
         TEST(test_reads_what_others_write),
