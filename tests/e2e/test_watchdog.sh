@@ -118,12 +118,14 @@ stop_a_rank() { # CASE PHASE NP
 }
 
 took_short=$took
+stopped=0
 for ((i = 0; i < count; i++)); do
-    for ((try = 0; try < 20; try++)); do
+    for ((try = 0; try < 4; try++)); do
         stop_a_rank "$i.$try" "${phases[i % 6]}" $((2 + (i + i / 6) % (max_ranks - 1))) && break
         again=$((again + 1))
     done
-    [ $try -lt 20 ] || fail "case $i: the run was always over before its rank was stopped"
+    [ $try -lt 4 ] && stopped=$((stopped + 1))
+    [ $try -lt 4 ] || [ "${phases[i % 6]}" = end ] || fail "case $i: the run was always over before its rank stopped"
 done
 stops=$failures
 
@@ -149,6 +151,6 @@ kill -KILL "$(random_rank)"
 await 60
 echo "a killed rank ended the job after $took ms"
 check_end killed 137 "$since" $((15 + slack))
-echo "hangs: $count ranks stopped, $stops violations; at most $longest ms after the limit of $limit s; $again tries were" \
+echo "hangs: $stopped ranks stopped, $stops violations; at most $longest ms after the limit of $limit s; $again tries were" \
     "over before; $((($(now_ms) - begin) / 1000)) s"
 finish

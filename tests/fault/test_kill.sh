@@ -55,7 +55,7 @@ run_to_the_end() { # OUT NP
     done
     [ "$(newest_step "$1")" = $steps ] || fail "$1: ended at step $(newest_step "$1")"
     must_match "$1" "$2"
-    [ "$(ls -A "$1" | grep -cv '^step_\|^metrics.jsonl$')" = 0 ] || fail "$1: left behind: $(ls -A "$1" | grep -v '^step_')"
+    [ "$(ls -A "$1" | grep -cv '^step_\|^metrics.jsonl$\|^events.out.tfevents')" = 0 ] || fail "$1: left behind: $(ls -A "$1" | grep -v '^step_')"
     runs=$((runs + 1))
     rm -rf "$1"
 }
