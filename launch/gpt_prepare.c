@@ -26,11 +26,12 @@ enum {
     FLAG_STRICT,
     FLAG_FORCE,
     FLAG_THREADS,
+    FLAG_SAVE_SECONDS,
     FLAG_HELP,
     FLAG_VERSION,
     N_FLAGS,
     FIRST_BPE_FLAG = FLAG_TEXT_KEY,
-    LAST_BPE_FLAG = FLAG_THREADS
+    LAST_BPE_FLAG = FLAG_SAVE_SECONDS
 };
 
 static const Flag FLAGS[N_FLAGS] = {
@@ -67,6 +68,10 @@ static const Flag FLAGS[N_FLAGS] = {
     [FLAG_STRICT] = {"strict", NULL, "bpe: stop at a line that is not JSON or has no text", NULL},
     [FLAG_FORCE] = {"force", NULL, "bpe: replace the token files that are there", NULL},
     [FLAG_THREADS] = {"threads", "N", "bpe: how many encode (default: all CPUs)", NULL},
+    [FLAG_SAVE_SECONDS] = {"save_seconds", "X",
+                           "bpe: between points from which the same command goes on after a kill "
+                           "(default 30)",
+                           NULL},
     [FLAG_HELP] = {"help", NULL, "this text", NULL},
     [FLAG_VERSION] = {"version", NULL, "versions of what it is built with", NULL},
 };
@@ -198,6 +203,8 @@ static Err parse_corpus(const Flag *flag, CorpusArgs *args)
     args->val_fraction = args->tail ? 0.1 : 0.01;
     args->shard_tokens = 100000000;
     TRY(args_number(&flag[FLAG_VAL_FRACTION], 0, 1, &args->val_fraction));
+    args->save_seconds = 30;
+    TRY(args_number(&flag[FLAG_SAVE_SECONDS], 0, 1e9, &args->save_seconds));
     TRY(args_integer(&flag[FLAG_SHARD_TOKENS], 1, INT32_MAX, &args->shard_tokens));
     TRY(args_integer(&flag[FLAG_THREADS], 1, 1024, &n_threads));
     args->n_threads = (int32_t)n_threads;
@@ -208,9 +215,12 @@ static Err parse_corpus(const Flag *flag, CorpusArgs *args)
     return OK;
 }
 
-/* What was left out, on stderr: one line each. */
-static void print_left_out(const CorpusResult *r)
+/* What is not as one might think, on stderr: one line each. */
+static void print_notes(const CorpusResult *r)
 {
+    if (r->n_bytes_earlier > 0)
+        fprintf(stderr, "gpt_prepare: went on behind %s of text, where an earlier run stopped\n",
+                human_bytes(r->n_bytes_earlier).text);
     if (r->n_bad > 0)
         fprintf(stderr, "gpt_prepare: %" PRId64 " lines hold no document, the first: %s\n",
                 r->n_bad, r->first_bad);
@@ -226,11 +236,11 @@ static void print_left_out(const CorpusResult *r)
 
 static Err print_corpus(const CorpusArgs *args, const CorpusResult *r)
 {
-    print_left_out(r);
+    print_notes(r);
     printf("%s documents, %s of text in %d files: %s, %.1f MB/s\n",
            human_count(r->n_documents[SPLIT_TRAIN] + r->n_documents[SPLIT_VAL]).text,
            human_bytes(r->n_bytes).text, r->n_read, human_duration(r->seconds).text,
-           1e-6 * (double)r->n_bytes / r->seconds);
+           1e-6 * (double)(r->n_bytes - r->n_bytes_earlier) / r->seconds);
     printf("vocab size: %" PRId32 "\n", r->vocab_size);
     printf("train has %s tokens\n", human_count(r->n_tokens[SPLIT_TRAIN]).text);
     printf("val has %s tokens\n", human_count(r->n_tokens[SPLIT_VAL]).text);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -421,6 +422,7 @@ Err file_read_text(const char *path, size_t max_bytes, char **text, size_t *n_by
 struct FileReader {
     int fd;
     size_t n_bytes;
+    int64_t written_ns;
     char path[FILE_PATH_BYTES];
 };
 
@@ -436,7 +438,10 @@ static Err open_reader(FileReader *r, const char *path)
         (void)close_once(r->fd); /* nothing was read from it */
         FAIL(ERR_MISSING, "%s is a directory", r->path);
     }
-    r->n_bytes = fstat(r->fd, &st) == 0 && S_ISREG(st.st_mode) ? (size_t)st.st_size : 0;
+    if (fstat(r->fd, &st) != 0)
+        return OK;
+    r->n_bytes = S_ISREG(st.st_mode) ? (size_t)st.st_size : 0;
+    r->written_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
     return OK;
 }
 
@@ -466,6 +471,11 @@ Err file_read(FileReader *r, void *data, size_t capacity, size_t *n_bytes)
 size_t file_reader_bytes(const FileReader *r)
 {
     return r->n_bytes;
+}
+
+int64_t file_reader_written_ns(const FileReader *r)
+{
+    return r->written_ns;
 }
 
 void file_reader_close(FileReader *r)
@@ -528,7 +538,7 @@ static void writer_free(FileWriter *w)
     free(w);
 }
 
-Err file_create(FileWriter **out, const char *path)
+static Err open_writer(FileWriter **out, const char *path, int flags)
 {
     *out = NULL;
     FileWriter *w = calloc(1, sizeof *w);
@@ -538,7 +548,7 @@ Err file_create(FileWriter **out, const char *path)
     }
     Err err = path_join(w->path, "", path);
     if (!err) {
-        w->fd = open_retry(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+        w->fd = open_retry(path, O_WRONLY | O_NOFOLLOW | flags);
         if (w->fd < 0)
             err = ERR_NEW(ERR_WRITE, "cannot create %s: %s", path, strerror(errno));
     }
@@ -547,6 +557,48 @@ Err file_create(FileWriter **out, const char *path)
     else
         *out = w;
     return err;
+}
+
+Err file_create(FileWriter **out, const char *path)
+{
+    return open_writer(out, path, O_CREAT | O_EXCL);
+}
+
+Err file_lock(FileWriter *w)
+{
+    if (flock(w->fd, LOCK_EX | LOCK_NB) != 0)
+        FAIL(ERR_WRITE, "cannot lock %s: %s", w->path, strerror(errno));
+    return OK;
+}
+
+Err file_resume(FileWriter **out, const char *path, size_t n_bytes)
+{
+    FileWriter *w;
+    struct stat st;
+    TRY(open_writer(&w, path, 0));
+    Err err = file_lock(w);
+    if (err) {
+        (void)close_once(w->fd); /* somebody else's file stays */
+        writer_free(w);
+        *out = NULL;
+        return err;
+    }
+    if (fstat(w->fd, &st) != 0 || (size_t)st.st_size < n_bytes)
+        err = ERR_NEW(ERR_WRITE, "%s is shorter than it was", path);
+    else if (ftruncate(w->fd, (off_t)n_bytes) != 0 || lseek(w->fd, 0, SEEK_END) < 0)
+        err = ERR_NEW(ERR_WRITE, "cannot go on with %s: %s", path, strerror(errno));
+    if (err)
+        file_abandon(w);
+    *out = err ? NULL : w;
+    return err;
+}
+
+Err file_sync(FileWriter *w)
+{
+    writer_flush(w);
+    if (!w->error && sync_retry(w->fd) < 0)
+        w->error = errno;
+    return writer_result(w);
 }
 
 Err file_write(FileWriter *w, const void *data, size_t n_bytes)

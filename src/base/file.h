@@ -75,6 +75,8 @@ Err file_open(FileReader **out, const char *path);
 Err file_read(FileReader *r, void *data, size_t capacity, size_t *n_bytes);
 /* Bytes of a regular file; 0 when that is not known. */
 size_t file_reader_bytes(const FileReader *r);
+/* When it was last written, in ns of the system's clock. */
+int64_t file_reader_written_ns(const FileReader *r);
 void file_reader_close(FileReader *r); /* accepts NULL */
 
 /* ---- writing ----------------------------------------------------------------------------- */
@@ -93,6 +95,14 @@ typedef struct FileWriter FileWriter;
  * file_abandon. */
 Err file_create(FileWriter **out, const char *path);
 Err file_write(FileWriter *w, const void *data, size_t n_bytes);
+
+/* Until it is closed, no other process may lock or resume the file. ERR_WRITE: one has it. */
+Err file_lock(FileWriter *w);
+/* Go on with a file that another run began, and lock it: its first n_bytes stay, what is behind
+ * them goes. Such a file has no digest. ERR_WRITE, also when it is shorter. */
+Err file_resume(FileWriter **out, const char *path, size_t n_bytes);
+/* What was written is on the disk now. The file has no digest afterwards. ERR_WRITE. */
+Err file_sync(FileWriter *w);
 
 /* Flush, fsync, close; each checked. Frees w whatever happens, and deletes the file when any of
  * them (or an earlier file_write) failed. `digest` may be NULL. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/check.h"
 #include "base/file.h"
 #include "data/source.h"
 #include "text/split.h"
@@ -52,6 +53,7 @@ static Err add_file(Corpus *c, const char *path, bool is_lines)
     c->file[c->n_files++] = (CorpusFile){.path = copy, .is_lines = is_lines};
     TRY(file_open(&reader, path));
     c->file[c->n_files - 1].n_bytes = file_reader_bytes(reader);
+    c->file[c->n_files - 1].written_ns = file_reader_written_ns(reader);
     file_reader_close(reader);
     return OK;
 }
@@ -143,6 +145,7 @@ struct CorpusReader {
     int32_t at;       /* the file */
     Source *source;   /* of it; NULL: not yet open */
     size_t n_stored;  /* of the files before it */
+    size_t n_read;    /* of the file, unpacked */
     bool at_end;      /* of the file: what is carried is all that is left */
     bool in_document; /* a text, of which there was a batch */
     CorpusSplit split;
@@ -258,6 +261,7 @@ static Err fill(CorpusReader *r, CorpusBatch *batch, size_t limit)
         return OK;
     TRY(source_read(r->source, batch->data + batch->n_bytes, limit - batch->n_bytes, &n));
     r->at_end = n < limit - batch->n_bytes;
+    r->n_read += n;
     batch->n_bytes += n;
     return OK;
 }
@@ -395,6 +399,55 @@ static Err next_lines(CorpusReader *r, CorpusBatch *batch)
     return OK;
 }
 
+static Err open_file(CorpusReader *r)
+{
+    TRY(source_open(&r->source, r->corpus->file[r->at].path));
+    r->at_end = false;
+    r->n_read = 0;
+    r->line = 1;
+    return OK;
+}
+
+static CorpusPlace place_of(const CorpusReader *r)
+{
+    return (CorpusPlace){.file = r->at,
+                         .at = r->source ? r->n_read - r->n_carry : 0,
+                         .line = r->line,
+                         .n_chars = r->n_chars,
+                         .in_document = r->in_document,
+                         .split = r->split};
+}
+
+static Err skip(CorpusReader *r, size_t n_bytes)
+{
+    TRY(reserve(&r->carry, &r->carry_capacity, CORPUS_BATCH_BYTES));
+    while (r->n_read < n_bytes) {
+        size_t left = n_bytes - r->n_read, n;
+        TRY(source_read(r->source, r->carry, left < CORPUS_BATCH_BYTES ? left : CORPUS_BATCH_BYTES,
+                        &n));
+        if (n == 0)
+            FAIL(ERR_DATA, "%s: is shorter than it was", r->corpus->file[r->at].path);
+        r->n_read += n;
+    }
+    return OK;
+}
+
+Err corpus_seek(CorpusReader *r, const CorpusPlace *place)
+{
+    ASSERT(!r->source && place->file <= r->corpus->n_files, "file %d", place->file);
+    for (; r->at < place->file; r->at++)
+        r->n_stored += r->corpus->file[r->at].n_bytes;
+    if (place->at > 0) {
+        TRY(open_file(r));
+        TRY(skip(r, place->at));
+    }
+    r->line = place->line;
+    r->n_chars = place->n_chars;
+    r->in_document = place->in_document;
+    r->split = place->split;
+    return OK;
+}
+
 Err corpus_next(CorpusReader *r, CorpusBatch *batch, bool *more)
 {
     const CorpusFile *file = r->corpus->file + r->at;
@@ -402,10 +455,9 @@ Err corpus_next(CorpusReader *r, CorpusBatch *batch, bool *more)
     *more = r->at < r->corpus->n_files;
     if (!*more)
         return OK;
-    if (!r->source) {
-        TRY(source_open(&r->source, file->path));
-        r->at_end = false;
-        r->line = 1;
-    }
-    return file->is_lines ? next_lines(r, batch) : next_text(r, batch);
+    if (!r->source)
+        TRY(open_file(r));
+    Err err = file->is_lines ? next_lines(r, batch) : next_text(r, batch);
+    batch->end = place_of(r);
+    return err;
 }

@@ -27,7 +27,8 @@ typedef enum { SPLIT_TRAIN, SPLIT_VAL, N_SPLITS } CorpusSplit;
 typedef struct {
     char *path;
     bool is_lines;
-    size_t n_bytes; /* as it is stored; 0: not known */
+    size_t n_bytes;     /* as it is stored; 0: not known */
+    int64_t written_ns; /* when */
 } CorpusFile;
 
 /* Zero-initialised is empty. */
@@ -49,6 +50,15 @@ void corpus_free(Corpus *c);
  * corpus; val_fraction of all fall to SPLIT_VAL. */
 CorpusSplit corpus_split(const char *text, size_t n_bytes, double val_fraction);
 
+/* A place between two batches. Zero-initialised is the beginning. */
+typedef struct {
+    int32_t file;
+    size_t at; /* byte of it, unpacked */
+    int64_t line, n_chars;
+    bool in_document;
+    CorpusSplit split;
+} CorpusPlace;
+
 /* A part of one file. Zero-initialised is empty; free `data`. */
 typedef struct {
     char *data;
@@ -59,6 +69,7 @@ typedef struct {
     bool begins, ends;  /* text: the document's beginning or end is here */
     bool is_cut;        /* text: within a run that is too long for a batch */
     CorpusSplit split;  /* text */
+    CorpusPlace end;    /* where the next batch begins */
 } CorpusBatch;
 
 typedef struct CorpusReader CorpusReader;
@@ -67,6 +78,9 @@ typedef struct CorpusReader CorpusReader;
  * of its own, for SPLIT_VAL; the text is read twice, the first time here. ERR_USAGE when the corpus
  * is not one text in a file, ERR_MISSING, ERR_DATA, ERR_SYSTEM. */
 Err corpus_reader_open(CorpusReader **out, const Corpus *c, double val_fraction, bool tail);
+/* Go on from a place in the same corpus, before the first batch is taken. ERR_DATA when the file
+ * ends before it. */
+Err corpus_seek(CorpusReader *r, const CorpusPlace *place);
 /* *more: there was a next batch, and it is in `batch`. ERR_DATA, ERR_MISSING, ERR_SYSTEM. */
 Err corpus_next(CorpusReader *r, CorpusBatch *batch, bool *more);
 /* How far in the files as they are stored. */

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/activity.h"
 #include "base/check.h"
@@ -43,8 +44,24 @@ typedef struct {
     TokenOut *out;
     char name[FILE_PATH_BYTES]; /* of llm.c's files */
     Ring ring;
-    int64_t begin_ns, shown_ns;
+    bool is_ours; /* what is in the folder under temporary names */
+    bool can_go_on;
+    uint64_t fingerprint;
+    size_t n_stored_earlier; /* bytes of the input, as it is stored, before this run's first */
+    int64_t begin_ns, shown_ns, saved_ns;
 } Job;
+
+/* A point from which a killed run goes on, in a file of this machine's own: this, and its hash. */
+typedef struct {
+    uint64_t fingerprint; /* of the input, the vocabulary and the settings */
+    uint64_t unique;      /* of the staging */
+    CorpusPlace corpus;
+    TokenPlace token[N_SPLITS];
+    CorpusResult result;
+} Journal;
+
+/* Looks like a leftover, and is removed as one. */
+#define JOURNAL_NAME "gpt_prepare-journal.tmp"
 
 /* The files beside the tokens, in the order in which they are published. */
 static const char *const BESIDE[] = {"vocab.json", "merges.txt", "tokenizer_config.json",
@@ -127,6 +144,132 @@ static Err start_threads(Ring *ring, pthread_t *thread, int32_t n)
     return OK;
 }
 
+/* ---- the journal ------------------------------------------------------------------------- */
+
+static uint64_t hash_on(uint64_t hash, const void *data, size_t n_bytes)
+{
+    return XXH3_64bits_withSeed(data, n_bytes, hash);
+}
+
+static uint64_t hash_text(uint64_t hash, const char *text)
+{
+    return hash_on(hash, text, strlen(text) + 1);
+}
+
+static Err hash_file(const char *dir, const char *name, uint64_t *hash)
+{
+    char path[FILE_PATH_BYTES];
+    FileDigest digest;
+    TRY(path_join(path, dir, name));
+    TRY(file_digest(path, &digest));
+    *hash = hash_on(*hash, digest.block_hash, (size_t)digest.n_blocks * sizeof *digest.block_hash);
+    file_digest_free(&digest);
+    return OK;
+}
+
+static Err find_fingerprint(Job *job)
+{
+    const CorpusArgs *args = job->args;
+    int64_t settings[] = {(int64_t)sizeof(Journal),
+                          args->tail,
+                          args->eot,
+                          args->format,
+                          args->strict,
+                          args->shard_tokens,
+                          args->text_key != NULL};
+    uint64_t hash = hash_on(0, settings, sizeof settings);
+    hash = hash_on(hash, &args->val_fraction, sizeof args->val_fraction);
+    hash = hash_text(hash, args->text_key ? args->text_key : "");
+    for (int32_t i = 0; i < job->corpus.n_files; i++) {
+        const CorpusFile *file = &job->corpus.file[i];
+        hash = hash_text(hash, file->path);
+        hash = hash_on(hash, &file->n_bytes, sizeof file->n_bytes);
+        hash = hash_on(hash, &file->written_ns, sizeof file->written_ns);
+    }
+    TRY(hash_file(args->tokenizer_dir, job->vocab_name, &hash));
+    TRY(hash_file(args->tokenizer_dir, job->merges_name, &hash));
+    job->fingerprint = hash;
+    job->can_go_on = job->corpus.n_bytes > 0;
+    return OK;
+}
+
+static Err write_journal(Job *job, const CorpusPlace *place)
+{
+    struct {
+        Journal journal;
+        uint64_t hash;
+    } file;
+    char path[FILE_PATH_BYTES];
+    memset(&file, 0, sizeof file);
+    file.journal.fingerprint = job->fingerprint;
+    file.journal.unique = job->staging.unique;
+    file.journal.corpus = *place;
+    file.journal.result = *job->result;
+    TRY(token_out_sync(job->out, file.journal.token));
+    file.hash = hash_on(0, &file.journal, sizeof file.journal);
+    TRY(staging_final(&job->staging, JOURNAL_NAME, path));
+    return file_publish(path, &file, sizeof file);
+}
+
+static Err save_sometimes(Job *job, const CorpusPlace *place)
+{
+    int64_t now = activity_now_ns();
+    if (!job->can_go_on || 1e-9 * (double)(now - job->saved_ns) < job->args->save_seconds)
+        return OK;
+    job->saved_ns = now;
+    return write_journal(job, place);
+}
+
+/* *found: there is a journal of a run that was as this one is. */
+static Err read_journal(const Job *job, Journal *journal, bool *found)
+{
+    char path[FILE_PATH_BYTES];
+    FileMap map;
+    uint64_t hash;
+    *found = false;
+    TRY(staging_final(&job->staging, JOURNAL_NAME, path));
+    if (!job->can_go_on || !path_exists(path))
+        return OK;
+    TRY(file_map(&map, path));
+    if (map.n_bytes == sizeof *journal + sizeof hash) {
+        memcpy(journal, map.data, sizeof *journal);
+        memcpy(&hash, map.data + sizeof *journal, sizeof hash);
+        *found = hash == hash_on(0, journal, sizeof *journal) &&
+                 journal->fingerprint == job->fingerprint && journal->corpus.file >= 0 &&
+                 journal->corpus.file <= job->corpus.n_files;
+    }
+    file_unmap(&map);
+    return OK;
+}
+
+static Err open_out(Job *job)
+{
+    return token_out_open(&job->out, &job->staging, job->args->format, job->name,
+                          job->args->shard_tokens);
+}
+
+/* The run of a journal goes on, when all that it had is there. */
+static Err go_on(Job *job, bool *goes_on)
+{
+    Journal journal;
+    TRY(read_journal(job, &journal, goes_on));
+    if (!*goes_on)
+        return OK;
+    job->staging.unique = journal.unique;
+    TRY(open_out(job));
+    Err err = token_out_resume(job->out, journal.token);
+    if (err) {
+        err_free(err);
+        token_out_close(job->out);
+        job->out = NULL;
+        *goes_on = false;
+        return staging_init(&job->staging, job->args->out_dir);
+    }
+    *job->result = journal.result;
+    job->result->n_bytes_earlier = journal.result.n_bytes;
+    return corpus_seek(job->reader, &journal.corpus);
+}
+
 /* ---- what comes back --------------------------------------------------------------------- */
 
 static void show_progress(Job *job)
@@ -138,11 +281,12 @@ static void show_progress(Job *job)
     job->shown_ns = now;
     double seconds = 1e-9 * (double)(now - job->begin_ns);
     double done = (double)corpus_stored(job->reader), all = (double)job->corpus.n_bytes;
+    double done_earlier = (double)job->n_stored_earlier;
     fprintf(out, "\r%s of text, %.1f MB/s", human_bytes(job->result->n_bytes).text,
-            1e-6 * (double)job->result->n_bytes / seconds);
-    if (done > 0 && all > 0)
+            1e-6 * (double)(job->result->n_bytes - job->result->n_bytes_earlier) / seconds);
+    if (done > done_earlier && all > 0)
         fprintf(out, ", %.0f%%, %s left", 100 * done / all,
-                human_duration(seconds * (all - done) / done).text);
+                human_duration(seconds * (all - done) / (done - done_earlier)).text);
     fputs("\x1b[K", out); /* clear what is left of a longer line */
     fflush(out);
 }
@@ -183,7 +327,7 @@ static Err take_tokens(Job *job, Slot *slot)
     job->result->n_bytes += encoded->n_bytes;
     job->result->n_cuts += slot->batch.is_cut;
     show_progress(job);
-    return OK;
+    return save_sometimes(job, &slot->batch.end);
 }
 
 /* What a slot gives, if anything; then it is empty. */
@@ -326,6 +470,19 @@ static Err refuse_older(const Job *job)
     return OK;
 }
 
+/* Where an earlier run stopped, or at the beginning. */
+static Err open_room(Job *job)
+{
+    bool goes_on = false;
+    job->is_ours = true;
+    TRY(go_on(job, &goes_on));
+    job->n_stored_earlier = corpus_stored(job->reader);
+    if (goes_on)
+        return OK;
+    TRY(staging_make_room(&job->staging));
+    return open_out(job);
+}
+
 static Err open_all(Job *job)
 {
     const CorpusArgs *args = job->args;
@@ -336,8 +493,8 @@ static Err open_all(Job *job)
     TRY(open_tokenizer(job));
     TRY(corpus_list(&job->corpus, args->input, args->n_inputs, args->text_key != NULL));
     TRY(corpus_reader_open(&job->reader, &job->corpus, args->val_fraction, args->tail));
-    TRY(staging_make_room(&job->staging));
-    return token_out_open(&job->out, &job->staging, args->format, job->name, args->shard_tokens);
+    TRY(find_fingerprint(job));
+    return open_room(job);
 }
 
 static Err check_split(const Job *job)
@@ -367,7 +524,7 @@ static Err prepare(Job *job)
 {
     CorpusResult *result = job->result;
     TRY(open_all(job));
-    job->begin_ns = activity_now_ns();
+    job->begin_ns = job->saved_ns = activity_now_ns();
     TRY(encode_all(job));
     for (int i = 0; i < N_SPLITS; i++) {
         result->n_tokens[i] = token_out_tokens(job->out, (CorpusSplit)i);
@@ -385,6 +542,8 @@ static Err prepare(Job *job)
 static void clean_up(Job *job)
 {
     clear_progress(job);
+    if (job->is_ours)
+        err_free(staging_remove_final(&job->staging, JOURNAL_NAME));
     token_out_close(job->out);
     for (int i = 0; i < N_BESIDE; i++)
         err_free(staging_discard(&job->staging, BESIDE[i])); /* the first error is on its way */

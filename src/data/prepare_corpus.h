@@ -31,6 +31,7 @@ typedef struct {
     bool strict;          /* stop at the first line that holds no document */
     bool force;           /* replace older token files */
     int32_t n_threads;    /* that encode */
+    double save_seconds;  /* between the points from which a killed run goes on */
     FILE *progress;       /* a terminal for a line that says how far it is; or NULL */
 } CorpusArgs;
 
@@ -41,7 +42,8 @@ typedef struct {
     int32_t n_read;            /* files */
     int32_t n_passed_over;     /* files in folders: neither .txt nor .jsonl */
     int32_t vocab_size;
-    size_t n_bytes; /* of text */
+    size_t n_bytes;         /* of text */
+    size_t n_bytes_earlier; /* of these, those that an earlier run had encoded */
     double seconds;
     int64_t n_cuts;                                     /* within runs longer than a batch may be */
     int64_t n_bad;                                      /* lines passed over */
@@ -49,7 +51,9 @@ typedef struct {
 } CorpusResult;
 
 /* The files appear only when all are complete on disk; until then, and after any error, the folder
- * is as it was. ERR_USAGE (token files are there and force is false; no split possible),
+ * is as it was. A run that is killed leaves what it has in it, under temporary names; the next one
+ * with the same files and settings goes on from there, any other removes it. Not so with standard
+ * input. ERR_USAGE (token files are there and force is false; no split possible),
  * ERR_MISSING, ERR_DATA (vocabulary, archive, a line when strict; a sequence without tokens),
  * ERR_WRITE, ERR_SYSTEM. */
 Err prepare_corpus(const CorpusArgs *args, CorpusResult *result);

@@ -105,6 +105,7 @@ static Err next_file(TokenOut *out, CorpusSplit split)
     TRY(file_name(out, split, s->n_files, name));
     TRY(staging_temporary(out->staging, name, path));
     TRY(file_create(&s->file, path));
+    TRY(file_lock(s->file));
     s->n_files++;
     s->n_in_file = 0;
     return out->format == TOKEN_LLMC ? write_header(s->file, out->shard_tokens) : OK;
@@ -133,6 +134,55 @@ Err token_out_write(TokenOut *out, CorpusSplit split, const uint16_t *ids, int64
             TRY(close_file(s));
     }
     return OK;
+}
+
+Err token_out_sync(TokenOut *out, TokenPlace place[N_SPLITS])
+{
+    for (int i = 0; i < N_SPLITS; i++) {
+        const Sequence *s = &out->sequence[i];
+        if (s->file)
+            TRY(file_sync(s->file));
+        place[i] = (TokenPlace){s->n_files, s->file != NULL, s->n_ids, s->n_in_file};
+    }
+    return OK;
+}
+
+static size_t header_bytes(const TokenOut *out)
+{
+    return out->format == TOKEN_LLMC ? HEADER_INTS * sizeof(int32_t) : 0;
+}
+
+static Err check_there(const TokenOut *out, CorpusSplit split, int32_t n_files)
+{
+    char name[NAME_BYTES], path[FILE_PATH_BYTES];
+    for (int32_t i = 0; i < n_files; i++) {
+        TRY(file_name(out, split, i, name));
+        TRY(staging_temporary(out->staging, name, path));
+        if (!path_exists(path))
+            FAIL(ERR_WRITE, "%s is not there", path);
+    }
+    return OK;
+}
+
+static Err resume_sequence(TokenOut *out, CorpusSplit split, const TokenPlace *place)
+{
+    Sequence *s = &out->sequence[split];
+    char name[NAME_BYTES], path[FILE_PATH_BYTES];
+    s->n_files = place->n_files;
+    s->n_ids = place->n_ids;
+    s->n_in_file = place->n_in_file;
+    TRY(check_there(out, split, s->n_files));
+    if (!place->is_open)
+        return OK;
+    TRY(file_name(out, split, s->n_files - 1, name));
+    TRY(staging_temporary(out->staging, name, path));
+    return file_resume(&s->file, path, header_bytes(out) + (size_t)s->n_in_file * sizeof(uint16_t));
+}
+
+Err token_out_resume(TokenOut *out, const TokenPlace place[N_SPLITS])
+{
+    TRY(resume_sequence(out, SPLIT_TRAIN, &place[SPLIT_TRAIN]));
+    return resume_sequence(out, SPLIT_VAL, &place[SPLIT_VAL]);
 }
 
 static Err copy_shard(FileWriter *to, const FileMap *from, int64_t n_ids)

@@ -23,6 +23,19 @@ typedef struct TokenOut TokenOut;
  * with staging. ERR_SYSTEM. Release with token_out_close, which removes what is not published. */
 Err token_out_open(TokenOut **out, const Staging *staging, TokenFormat format, const char *name,
                    int64_t shard_tokens);
+/* How far a sequence is. */
+typedef struct {
+    int32_t n_files;
+    bool is_open; /* the newest file; it has n_in_file ids */
+    int64_t n_ids, n_in_file;
+} TokenPlace;
+
+/* All that was written is on the disk, up to there. ERR_WRITE. */
+Err token_out_sync(TokenOut *out, TokenPlace place[N_SPLITS]);
+/* Go on from there, before anything is written, with the files of another run whose staging this
+ * is. ERR_WRITE when they are not all there: then those are removed that are. */
+Err token_out_resume(TokenOut *out, const TokenPlace place[N_SPLITS]);
+
 Err token_out_write(TokenOut *out, CorpusSplit split, const uint16_t *ids, int64_t n_ids);
 /* All is written and synced: only names are missing. ERR_WRITE. */
 Err token_out_finish(TokenOut *out);

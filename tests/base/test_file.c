@@ -466,6 +466,80 @@ static void test_publish_into_a_missing_directory(void **state)
               "none/f: cannot create ");
 }
 
+/* ---- going on with a file ---------------------------------------------------------------- */
+
+static void test_a_file_goes_on_from_where_it_was_synced(void **state)
+{
+    Temp *t = *state;
+    FileWriter *w;
+    const char *path = temp_write_text(t, "file", "abcdef");
+    check_no_err(file_resume(&w, path, 3));
+    check_no_err(file_write(w, "xy", 2));
+    check_no_err(file_sync(w));
+    check_contents(path, "abcxy");
+    check_no_err(file_write(w, "z", 1));
+    check_no_err(file_close(w, NULL));
+    check_contents(path, "abcxyz");
+}
+
+static void test_a_file_that_is_shorter_does_not_go_on(void **state)
+{
+    Temp *t = *state;
+    FileWriter *w;
+    check_err(file_resume(&w, temp_write_text(t, "file", "abc"), 4), ERR_WRITE, "shorter");
+    assert_null(w);
+    check_err(file_resume(&w, temp_path(t, "none"), 0), ERR_WRITE, "none");
+    assert_null(w);
+}
+
+static void test_a_file_goes_on_in_one_run_only(void **state)
+{
+    Temp *t = *state;
+    FileWriter *first, *second;
+    const char *path = temp_path(t, "file");
+    check_no_err(file_create(&first, path));
+    check_no_err(file_lock(first));
+    check_err(file_resume(&second, path, 0), ERR_WRITE, "cannot lock");
+    assert_null(second);
+    check_no_err(file_write(first, "abc", 3));
+    check_no_err(file_close(first, NULL));
+    check_contents(path, "abc");
+    check_no_err(file_resume(&second, path, 3));
+    check_no_err(file_close(second, NULL));
+    check_contents(path, "abc");
+}
+
+/* ---- reading from beginning to end ------------------------------------------------------- */
+
+static void test_reader_reads_to_the_end(void **state)
+{
+    Temp *t = *state;
+    FileReader *r;
+    char data[4];
+    size_t n;
+    check_no_err(file_open(&r, temp_write_text(t, "file", "abcdef")));
+    assert_int_equal(file_reader_bytes(r), 6);
+    assert_true(file_reader_written_ns(r) > 0);
+    check_no_err(file_read(r, data, 4, &n));
+    assert_int_equal(n, 4);
+    assert_memory_equal(data, "abcd", 4);
+    check_no_err(file_read(r, data, 4, &n));
+    assert_int_equal(n, 2);
+    check_no_err(file_read(r, data, 4, &n));
+    assert_int_equal(n, 0);
+    file_reader_close(r);
+}
+
+static void test_reader_names_what_cannot_be_read(void **state)
+{
+    Temp *t = *state;
+    FileReader *r;
+    check_err(file_open(&r, temp_path(t, "none")), ERR_MISSING, "none");
+    assert_null(r);
+    check_err(file_open(&r, t->dir), ERR_MISSING, "is a directory");
+    assert_null(r);
+}
+
 #define IN_TEMP(test) cmocka_unit_test_setup_teardown(test, temp_setup, temp_teardown)
 
 int main(void)
@@ -502,6 +576,11 @@ int main(void)
         IN_TEMP(test_publish_never_writes_in_place),
         IN_TEMP(test_failed_publish_keeps_the_old),
         IN_TEMP(test_publish_onto_a_directory_leaves_nothing),
+        IN_TEMP(test_a_file_goes_on_from_where_it_was_synced),
+        IN_TEMP(test_a_file_that_is_shorter_does_not_go_on),
+        IN_TEMP(test_a_file_goes_on_in_one_run_only),
+        IN_TEMP(test_reader_reads_to_the_end),
+        IN_TEMP(test_reader_names_what_cannot_be_read),
         IN_TEMP(test_publish_into_a_missing_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -156,4 +156,33 @@ make older --force --format=llmc --val_fraction=0.3 a.jsonl
 [ "$(ls -A older | xargs)" = "merges.txt meta.json older_train_000000.bin older_val_000000.bin tokenizer_config.json vocab.json" ] ||
     fail "older: $(ls -A older | xargs)"
 
+# ---- killed, and the same command again: it goes on -----------------------------------------------
+{ for i in $(seq 6); do cat long.txt; done; } >longer.txt
+cp folder/a.jsonl.gz .
+make whole --val_fraction=0.3 --threads=2 a.jsonl.gz longer.txt b.jsonl
+for format in nanogpt "llmc --shard_tokens=300000"; do
+    # shellcheck disable=SC2206
+    again=("$prepare" "$bpe" --out=again --val_fraction=0.3 --threads=1 --save_seconds=0 --format=$format --eot=append
+        a.jsonl.gz longer.txt b.jsonl)
+    rm -rf again
+    "${again[@]}" >/dev/null 2>&1 &
+    pid=$!
+    for _ in $(seq 400); do
+        [ -e again/gpt_prepare-journal.tmp ] && break
+        sleep 0.01
+    done
+    kill -9 $pid 2>/dev/null
+    wait $pid 2>/dev/null || true
+    [ -e again/gpt_prepare-journal.tmp ] || fail "again: killed too early or too late"
+    ls again/*.bin >/dev/null 2>&1 && fail "again: token files of a run that was killed"
+    "${again[@]}" >again.log 2>&1 || fail "again: $(cat again.log)"
+    grep -q '^gpt_prepare: went on behind ' again.log || fail "again: $(cat again.log)"
+    for split in train val; do
+        for file in again/*$split*.bin; do
+            if [[ $format = nanogpt ]]; then cat "$file"; else tail -c +1025 "$file"; fi
+        done | cmp -s - whole/$split.bin || fail "again: not the tokens of whole/$split.bin ($format)"
+    done
+    [ -z "$(find again -name '*.tmp')" ] || fail "again: $(ls -A again)"
+done
+
 exit $((failures > 0))
