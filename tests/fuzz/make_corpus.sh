@@ -278,6 +278,13 @@ record bias 's/"bias": true/"bias": 1/'
 record cut 's/"bias"/"cut": {"world": 2, "micro_batch": 3, "head_chunk": 4, "zero_stage": 1}, "bias"/; /"cut": null/d'
 record cut_zero 's/"bias"/"cut": {"world": 0}, "bias"/; /"cut": null/d'
 record cut_number 's/"bias"/"cut": 1, "bias"/; /"cut": null/d'
+outliers() { record "$1" "s/\"bias\"/\"outliers\": $2, \"bias\"/; /\"outliers\": null/d"; }
+outliers outliers '{"in_row": 1, "skipped": 2, "log_loss": [1.5], "log_norm": [0.5]}'
+outliers outliers_few '{"in_row": 1, "skipped": 2, "log_loss": [1.5], "log_norm": []}'
+outliers outliers_text '{"in_row": 1, "skipped": 2, "log_loss": ["a"], "log_norm": []}'
+outliers outliers_large '{"in_row": 1, "skipped": 2, "log_loss": [1001], "log_norm": [0]}'
+outliers outliers_list '{"in_row": 1, "skipped": 2, "log_loss": 1}'
+outliers outliers_number 1
 record array 's/"step": 1/"step": [1]/'
 record version 's/"version": 1/"version": 2/'
 seed record no_object '[1]'
