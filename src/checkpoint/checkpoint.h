@@ -2,7 +2,7 @@
  * Hugging Face model as it stands.
  *
  *     out/step_00002000/  model.safetensors      float32 weights, Hugging Face names
- *                         config.json            GPT2LMHeadModel
+ *                         config.json            GPT2LMHeadModel; generation_config.json
  *                         optimizer.safetensors  exp_avg.NAME, exp_avg_sq.NAME
  *                         trainer.json           step, samples, best loss, every setting
  *                         meta.json              the tokenizer, when the data set has one, with
@@ -12,9 +12,8 @@
  *
  * Saving: all ranks send their slices bucket by bucket, rank 0 writes into a temporary sibling
  * directory, syncs files and directory, renames, syncs the parent; here while all wait, in writer.h
- * while training goes on. A directory under its final name
- * is whole. Loading: each rank reads the ranges it owns. No file knows how many ranks wrote it.
- * bias = false saves zero biases. */
+ * while training goes on. A directory under its final name is whole. Loading: each rank reads the
+ * ranges it owns, on any number of ranks. bias = false saves zero biases. */
 #ifndef GPT_CHECKPOINT_CHECKPOINT_H
 #define GPT_CHECKPOINT_CHECKPOINT_H
 

@@ -54,6 +54,13 @@ Err hf_config_write(const char *path, const GptDims *dims, FileDigest *digest)
     return doc_write(path, root, 15, digest);
 }
 
+Err hf_generation_write(const char *path, const GptDims *dims, FileDigest *digest)
+{
+    json_t *root = json_pack("{s:b, s:o, s:o}", "_from_model_config", 1, "bos_token_id",
+                             end_of_text(dims), "eos_token_id", end_of_text(dims));
+    return doc_write(path, root, 15, digest);
+}
+
 static Err read_gelu(const Doc *doc, int32_t *gelu)
 {
     const char *name = "gelu_new"; /* GPT2Config's default */

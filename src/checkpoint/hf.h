@@ -17,6 +17,10 @@ extern "C" {
 /* Create config.json at `path`. ERR_WRITE. */
 Err hf_config_write(const char *path, const GptDims *dims, FileDigest *digest);
 
+/* Create generation_config.json at `path`: transformers' generate() stops at the end-of-text token,
+ * where the vocabulary has it. ERR_WRITE. */
+Err hf_generation_write(const char *path, const GptDims *dims, FileDigest *digest);
+
 /* Dims from a config.json; bias is true, for the file cannot say. ERR_DATA for a GPT-2 this program
  * does not compute (another activation, epsilon, inner width, ...). */
 Err hf_config_read(const char *path, GptDims *dims);

@@ -116,6 +116,8 @@ static Err write_texts(Save *save)
     char path[FILE_PATH_BYTES];
     TRY(path_join(path, save->temporary, CONFIG_NAME));
     TRY(hf_config_write(path, dims, manifest_add(&save->manifest, CONFIG_NAME)));
+    TRY(path_join(path, save->temporary, GENERATION_NAME));
+    TRY(hf_generation_write(path, dims, manifest_add(&save->manifest, GENERATION_NAME)));
     TRY(path_join(path, save->temporary, TRAINER_NAME));
     TRY(record_write(path, state->cfg, dims, save->progress, &state->cut,
                      manifest_add(&save->manifest, TRAINER_NAME)));

@@ -14,9 +14,10 @@
 #include "tests/support/temp.h"
 #include "tests/support/toy_run.h"
 
-static const char *const FILES[] = {"model.safetensors", "optimizer.safetensors", "config.json",
-                                    "trainer.json", "MANIFEST.json"};
-enum { N_FILES = 5 };
+static const char *const FILES[] = {"model.safetensors", "optimizer.safetensors",
+                                    "config.json",       "generation_config.json",
+                                    "trainer.json",      "MANIFEST.json"};
+enum { N_FILES = 6 };
 
 typedef struct {
     Temp temp;
