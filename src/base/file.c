@@ -274,6 +274,24 @@ bool dir_free_bytes(const char *path, size_t *n_bytes)
     return !__builtin_mul_overflow((size_t)info.f_bavail, (size_t)info.f_frsize, n_bytes);
 }
 
+Err dir_check_writable(const char *path)
+{
+    char at[FILE_PATH_BYTES], parent[FILE_PATH_BYTES];
+    TRY(path_join(at, "", path));
+    while (!path_exists(at) && (errno == ENOENT || errno == ENOTDIR)) { /* to what is there */
+        TRY(path_parent(parent, at));
+        if (strcmp(parent, at) == 0)
+            break;
+        memcpy(at, parent, sizeof at);
+    }
+    bool is_dir = path_is_dir(at);
+    int error = !is_dir ? ENOTDIR : access(at, W_OK | X_OK) < 0 ? errno : 0;
+    if (error)
+        FAIL(ERR_WRITE, "cannot write in %s: %s; change that, or choose another directory", at,
+             strerror(error));
+    return OK;
+}
+
 size_t dir_bytes(const char *path)
 {
     size_t sum = 0;

@@ -38,6 +38,9 @@ Err dir_sync(const char *path);
 /* *n_bytes = what this process may still write where `path` is, as the file system tells it. False:
  * it does not tell. */
 bool dir_free_bytes(const char *path, size_t *n_bytes);
+/* Can `path` be made, and files in it? Nothing is written. ERR_WRITE names the directory that does
+ * not allow it, with the reason and what to do. */
+Err dir_check_writable(const char *path);
 /* Of the plain files in it; what cannot be looked at counts nothing. */
 size_t dir_bytes(const char *path);
 /* Remove a directory of plain files (the shape of a checkpoint); missing is not an error. */

@@ -24,15 +24,17 @@ Err checkpoint_read_dims(const char *dir, GptDims *dims)
 static Err same_number(const char *dir, const char *key, int64_t file, int64_t run)
 {
     if (file != run)
-        FAIL(ERR_DATA, "%s: %s is %lld in the checkpoint, %lld in this run", dir, key,
-             (long long)file, (long long)run);
+        FAIL(ERR_DATA,
+             "%s: %s is %lld in the checkpoint, %lld in this run: set %s = %lld to use it", dir,
+             key, (long long)file, (long long)run, key, (long long)file);
     return OK;
 }
 
 static Err same_word(const char *dir, const char *key, const char *file, const char *run)
 {
     if (strcmp(file, run) != 0)
-        FAIL(ERR_DATA, "%s: %s is %s in the checkpoint, %s in this run", dir, key, file, run);
+        FAIL(ERR_DATA, "%s: %s is %s in the checkpoint, %s in this run: set %s = %s to use it", dir,
+             key, file, run, key, file);
     return OK;
 }
 

@@ -36,8 +36,18 @@ static Err check_share(const Trainer *t, const TokenFiles *files, int64_t vocab_
     return n > 0 ? token_files_check(files, begin, n, vocab_size) : OK;
 }
 
+/* Asked first: the first file is written after all else is known to work. Looked at by rank 0. */
+static Err check_out_dir(const Trainer *t)
+{
+    if (t->comm->rank != 0 || t->cfg->run.eval_only)
+        return OK;
+    Err err = dir_check_writable(t->cfg->run.out_dir);
+    return err ? err_prefix(err, "out_dir = %s", t->cfg->run.out_dir) : OK;
+}
+
 static Err open_data(Trainer *t, int64_t *vocab_size)
 {
+    TRY(check_out_dir(t));
     trainer_enter(t, PHASE_START, "open the data", 0);
     TRY(dataset_open(&t->data, t->cfg));
     trainer_enter(t, PHASE_START, "check the tokens", 2 * t->data.train.n_tokens / t->comm->world);
@@ -282,6 +292,29 @@ static Err resume_from(Trainer *t, const char *dir)
     return OK;
 }
 
+/* Why none of out_dir can be gone on with, though that was asked for. Looked at by rank 0. */
+static Err explain_nothing_found(const Trainer *t)
+{
+    const char *out_dir = t->cfg->run.out_dir;
+    char newest[FILE_PATH_BYTES];
+    bool any = false;
+    if (t->comm->rank != 0)
+        return OK;
+    TRY(checkpoint_newest(out_dir, &any, newest));
+    if (any)
+        FAIL(ERR_MISSING,
+             "no checkpoint in %s is whole (gpt_ddp --verify %s says what is damaged): put a copy "
+             "of "
+             "one there, or start anew in another out_dir",
+             out_dir, out_dir);
+    if (config_init_kind(t->cfg) == INIT_RESUME)
+        FAIL(ERR_MISSING,
+             "init_from = resume: no usable checkpoint in %s; init_from = auto starts from scratch "
+             "then",
+             out_dir);
+    return OK;
+}
+
 /* dir (FILE_PATH_BYTES) = the checkpoint to go on from, "" when the run begins anew. */
 static Err find_checkpoint(Trainer *t, char *dir)
 {
@@ -291,14 +324,7 @@ static Err find_checkpoint(Trainer *t, char *dir)
     if (init != INIT_RESUME && init != INIT_AUTO)
         return comm_agree(t->comm, refuse_old_checkpoints(t));
     TRY(checkpoint_find(t->comm, t->cfg->run.out_dir, &found, dir));
-    if (found)
-        return OK;
-    if (init == INIT_RESUME)
-        FAIL(ERR_MISSING,
-             "init_from = resume: no usable checkpoint in %s; init_from = auto starts from scratch "
-             "then",
-             t->cfg->run.out_dir);
-    return comm_agree(t->comm, refuse_old_checkpoints(t));
+    return found ? OK : comm_agree(t->comm, explain_nothing_found(t));
 }
 
 /* Only float16 needs one; a checkpoint of another dtype has none to go on with. */

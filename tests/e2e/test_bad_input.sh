@@ -164,7 +164,7 @@ refuse 64 'micro_batch = 5 does not divide the .* sequences of a rank.s step: us
 refuse 64 'the run needs .* per rank, the limit is 1.0 MiB: .* too little; largest: .*; ' --memory_limit=1M
 refuse 66 'init_from = resume: no usable checkpoint in nothing_here; init_from = auto' --init_from=resume \
     --out_dir=nothing_here
-refuse 74 'text/train.bin' --out_dir=data/text/train.bin/out
+refuse 74 'text/train.bin: Not a directory; change that' --out_dir=data/text/train.bin/out
 (cd tree && fingerprint) >before
 mistakes=$((mistakes + 2))
 refused 2 64 '15 sequences .*does not divide over 2 ranks: make the product a multiple of 2' "${tiny[@]}" \
@@ -176,7 +176,7 @@ refused 2 64 '2 ranks, but a step has only 1 sequences .*: use at most 1 ranks' 
 (cd tree && "$bin/gpt_ddp" "${tiny[@]}" --out_dir=old --max_iters=2 --checkpoint_interval=1 >../out 2>../err) ||
     fail "could not make a checkpoint: $(cat err)"
 refuse 64 'old holds checkpoints of an earlier run \(old/step_00000002\): continue it with init_from' --out_dir=old
-refuse 65 'n_layer.* 3.* 2|n_layer.* 2.* 3' --out_dir=old --init_from=resume --n_layer=2
+refuse 65 'n_layer is 3 in .*, 2 in this run: set n_layer = 3' --out_dir=old --init_from=resume --n_layer=2
 refuse 65 'n_embd.* 96.* 64|n_embd.* 64.* 96' --out_dir=old --init_from=resume --n_embd=64
 refuse 65 'block_size|n_positions' --out_dir=old --init_from=resume --block_size=16
 refuse 65 'bias' --out_dir=old --init_from=resume --bias=true
@@ -185,10 +185,13 @@ refuse 65 'n_layer.* 3.* 2|n_layer.* 2.* 3' --out_dir=new --init_from=old/step_0
 refuse 66 'nowhere_at_all' --out_dir=new --init_from=nowhere_at_all
 truncate -s -4 tree/old/step_0000000{1,2}/optimizer.safetensors
 (cd tree && fingerprint) >before
-(cd tree && timeout 20 "$bin/gpt_ddp" "${tiny[@]}" --out_dir=old --init_from=resume >../out 2>../err)
-[ $? = 66 ] || fail "all checkpoints damaged: rc $?"
-mistakes=$((mistakes + 1))
-grep -q '^gpt_ddp: .*no usable checkpoint in old' err || fail "all checkpoints damaged: $(cat err)"
+for how in resume auto; do
+    (cd tree && timeout 20 "$bin/gpt_ddp" "${tiny[@]}" --out_dir=old --init_from=$how >../out 2>../err)
+    [ $? = 66 ] || fail "all checkpoints damaged: rc $?"
+    mistakes=$((mistakes + 1))
+    grep -q '^gpt_ddp: no checkpoint in old is whole (gpt_ddp --verify old says' err ||
+        fail "all checkpoints damaged: $(cat err)"
+done
 for step in 1 2; do
     grep -q "step_0000000$step/optimizer.safetensors" err || fail "damage of step $step is not named: $(cat err)"
 done
