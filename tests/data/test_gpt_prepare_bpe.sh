@@ -2,6 +2,7 @@
 # gpt_prepare with GPT-2's tokens: texts, JSON lines, archives, folders; both formats; what it refuses and what it leaves.
 set -uo pipefail
 prepare=$GPT_BIN/gpt_prepare toy=$GPT_SOURCE/tests/golden/bpe eot=c801 # 456
+[ -d /dev/shm ] && export TMPDIR=/dev/shm # every file is synced, some often
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -143,7 +144,7 @@ mkfifo pipe
 pid=$!
 exec 3>pipe
 cat long.txt long.txt >&3
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     ls older/gpt_prepare-*.tmp >/dev/null 2>&1 && break
     sleep 0.05
 done
@@ -157,22 +158,25 @@ make older --force --format=llmc --val_fraction=0.3 a.jsonl
     fail "older: $(ls -A older | xargs)"
 
 # ---- killed, and the same command again: it goes on -----------------------------------------------
-{ for i in $(seq 6); do cat long.txt; done; } >longer.txt
+{ for i in $(seq 4); do cat long.txt; done; } >longer.txt
 cp folder/a.jsonl.gz .
 make whole --val_fraction=0.3 --threads=2 a.jsonl.gz longer.txt b.jsonl
-for format in nanogpt "llmc --shard_tokens=300000"; do
+for format in nanogpt "llmc --shard_tokens=5000000"; do
     # shellcheck disable=SC2206
     again=("$prepare" "$bpe" --out=again --val_fraction=0.3 --threads=1 --save_seconds=0 --format=$format --eot=append
         a.jsonl.gz longer.txt b.jsonl)
-    rm -rf again
-    "${again[@]}" >/dev/null 2>&1 &
-    pid=$!
-    for _ in $(seq 400); do
+    for _ in 1 2 3; do # a run may be over before it is killed
+        rm -rf again
+        "${again[@]}" >/dev/null 2>&1 &
+        pid=$!
+        for _ in $(seq 3000); do
+            [ -e again/gpt_prepare-journal.tmp ] && break
+            sleep 0.01
+        done
+        kill -9 $pid 2>/dev/null
+        wait $pid 2>/dev/null || true
         [ -e again/gpt_prepare-journal.tmp ] && break
-        sleep 0.01
     done
-    kill -9 $pid 2>/dev/null
-    wait $pid 2>/dev/null || true
     [ -e again/gpt_prepare-journal.tmp ] || fail "again: killed too early or too late"
     ls again/*.bin >/dev/null 2>&1 && fail "again: token files of a run that was killed"
     "${again[@]}" >again.log 2>&1 || fail "again: $(cat again.log)"
