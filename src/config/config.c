@@ -4,7 +4,7 @@
 
 #include "base/check.h"
 #include "config/field.h"
-#include "config/ini.h"
+#include "config/python.h"
 
 enum { WHERE_BYTES = 512 };
 
@@ -99,8 +99,11 @@ Err config_set(Config *cfg, const char *where, const char *key, const char *valu
 static Err load_file(Config *cfg, Origins *origins, const char *path)
 {
     Ini ini;
+    bool is_python = python_is_path(path);
+    TRY(is_python ? python_read(&ini, path) : ini_read(&ini, path));
     Err err = OK;
-    TRY(ini_read(&ini, path));
+    if (is_python)
+        cfg->model.gelu = CONFIG_GELU_ERF; /* nanoGPT's */
     for (int32_t i = 0; i < ini.n_entries && !err; i++) {
         char where[WHERE_BYTES];
         const IniEntry *entry = &ini.entry[i];

@@ -120,7 +120,7 @@ typedef struct {
 typedef struct {
     double init_timeout, step_timeout, save_timeout; /* seconds; step_timeout < 0: auto */
     int64_t max_bad_steps;
-    double skip_outlier_z; /* 0: none is skipped */
+    double skip_outlier_z;          /* 0: none is skipped */
     int64_t replica_check_interval; /* 0: never */
 } FaultConfig;
 
@@ -133,7 +133,7 @@ typedef struct {
     SystemConfig system;
     MemoryConfig memory;
     FaultConfig fault;
-    char notice[CONFIG_TEXT_BYTES]; /* nanoGPT keys without meaning here, in a line; or "" */
+    char notice[CONFIG_TEXT_BYTES];  /* nanoGPT keys without meaning here, in a line; or "" */
     bool given[CONFIG_MAX_SETTINGS]; /* settings that are no defaults: config_is_given */
 } Config;
 
@@ -147,7 +147,8 @@ typedef struct {
 
 void config_defaults(Config *cfg);
 
-/* Defaults, then the file (path may be NULL), then the overrides in order, then the checks between
+/* Defaults, then the file (path may be NULL; an INI file, or with ".py" at its end one of
+ * nanoGPT's, whose gelu is erf), then the overrides in order, then the checks between
  * settings. An override is "key=value" (leading dashes and "section." are allowed). Every fault is
  * one ERR_USAGE (ERR_MISSING for an unreadable file) that says file:line or the argument, what is
  * wrong, the nearest known key or the bounds, and what to do. Reads one file; not collective. */

@@ -146,23 +146,29 @@ static Err read_lines(Reader *r, char *text)
     return OK;
 }
 
-Err ini_read(Ini *ini, const char *path)
+Err ini_read_text(const char *path, char **text, size_t *n_bytes)
 {
-    *ini = (Ini){0};
-    size_t n_bytes = 0;
-    Err err = file_read_text(path, INI_MAX_BYTES, &ini->text, &n_bytes);
+    Err err = file_read_text(path, INI_MAX_BYTES, text, n_bytes);
     if (err_code(err) == ERR_DATA) {
         err_free(err);
         FAIL(ERR_USAGE, "%s is larger than %d bytes: not a configuration file", path,
              INI_MAX_BYTES);
     }
     TRY(err);
-    if (strlen(ini->text) != n_bytes) {
-        err = ERR_NEW(ERR_USAGE, "%s holds a NUL byte: not a configuration file", path);
-    } else {
-        Reader reader = {.ini = ini, .path = path, .section = ""};
-        err = read_lines(&reader, ini->text);
-    }
+    if (strlen(*text) == *n_bytes)
+        return OK;
+    free(*text);
+    *text = NULL;
+    FAIL(ERR_USAGE, "%s holds a NUL byte: not a configuration file", path);
+}
+
+Err ini_read(Ini *ini, const char *path)
+{
+    size_t n_bytes = 0;
+    *ini = (Ini){0};
+    TRY(ini_read_text(path, &ini->text, &n_bytes));
+    Reader reader = {.ini = ini, .path = path, .section = ""};
+    Err err = read_lines(&reader, ini->text);
     if (err)
         ini_free(ini);
     return err;

@@ -11,6 +11,7 @@
 #ifndef GPT_CONFIG_INI_H
 #define GPT_CONFIG_INI_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -40,6 +41,10 @@ typedef struct {
  * else. */
 Err ini_read(Ini *ini, const char *path);
 void ini_free(Ini *ini);
+
+/* The text of a configuration file, malloc'd: at most INI_MAX_BYTES, no NUL in it. ERR_MISSING,
+ * ERR_USAGE, ERR_SYSTEM. */
+Err ini_read_text(const char *path, char **text, size_t *n_bytes);
 
 #ifdef __cplusplus
 }
