@@ -39,8 +39,7 @@ static void add_setting(void *arg, const char *key, const char *value)
         settings->failed = true;
 }
 
-/* NULL when memory is short. */
-static json_t *settings_json(const Config *cfg)
+json_t *record_settings(const Config *cfg)
 {
     Settings settings = {json_object(), false};
     config_visit(cfg, add_setting, &settings);
@@ -101,9 +100,9 @@ Err record_write(const char *path, const Config *cfg, const GptDims *dims, const
 {
     json_t *root =
         json_pack("{s:i, s:s}", "version", FORMAT_VERSION, "program", "gpt_ddp " GPT_VERSION);
-    json_t *run =
-        json_pack("{s:b, s:I, s:o, s:o}", "bias", (int)dims->bias, "vocab_size",
-                  (json_int_t)dims->vocab_size, "cut", cut_json(cut), "config", settings_json(cfg));
+    json_t *run = json_pack("{s:b, s:I, s:o, s:o}", "bias", (int)dims->bias, "vocab_size",
+                            (json_int_t)dims->vocab_size, "cut", cut_json(cut), "config",
+                            record_settings(cfg));
     int failed = json_object_update_new(root, progress_json(progress, dims));
     failed |= json_object_update_new(root, run);
     if (failed) {

@@ -2,11 +2,17 @@
 #ifndef GPT_CHECKPOINT_RECORD_H
 #define GPT_CHECKPOINT_RECORD_H
 
+#include <jansson.h>
+
 #include "checkpoint/checkpoint.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+/* An object: every key of the settings with its value as text. The caller owns it; NULL: memory is
+ * short. */
+json_t *record_settings(const Config *cfg);
 
 /* Create trainer.json at `path`. ERR_WRITE. */
 Err record_write(const char *path, const Config *cfg, const GptDims *dims, const Progress *progress,

@@ -1,6 +1,24 @@
 /* Log: what rank 0 tells people (console, nanoGPT's lines), programs (out_dir/metrics.jsonl) and
  * TensorBoard (events.h).
  *
+ * metrics.jsonl has a JSON object a line. Keys keep their names and meanings; others may be added.
+ *
+ *     of a step    iter          updates made before this one
+ *                  tokens        consumed so far, those of this step included
+ *                  loss          mean over the step's tokens, in nats; null: not finite
+ *                  lr            learning rate of the step
+ *                  grad_norm     before clipping; null: not finite
+ *                  time_ms       of the step, evaluations and saves not included
+ *                  tokens_per_s  of all ranks together
+ *                  mfu           percent of the peak; -100: the peak is not known
+ *                  skipped       true: loss or gradient was not finite, no update was made
+ *     of an        iter          updates made before
+ *     evaluation   tokens        consumed so far
+ *                  train_loss, val_loss    mean of the evaluated tokens, nats; null: not finite
+ *
+ * A run that goes on from a checkpoint drops the lines from its step on, for they come again: iter
+ * rises from step to step, and from evaluation to evaluation.
+ *
  * Other ranks hold a Log too, with nothing open: their calls do nothing, so callers need not ask
  * who they are. A metrics file that can no longer be written (disk full) is reported once and given
  * up; training goes on. */

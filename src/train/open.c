@@ -10,6 +10,7 @@
 #include "base/human.h"
 #include "plan/estimate.h"
 #include "train/ballast.h"
+#include "train/run_file.h"
 #include "train/trainer.h"
 #include "train/tune.h"
 
@@ -424,6 +425,8 @@ static Err open_log(Trainer *t)
 {
     const RunConfig *run = &t->cfg->run;
     TRY(log_open(&t->log, run->out_dir, t->progress.step));
+    if (t->comm->rank == 0)
+        TRY(run_file_write(run->out_dir, t->cfg, t->plan));
     return run->tensorboard ? log_open_events(&t->log, run->out_dir, t->progress.step) : OK;
 }
 
