@@ -3,7 +3,7 @@
  *
  * metrics.jsonl has a JSON object a line. Keys keep their names and meanings; others may be added.
  *
- *     of a step    iter          updates made before this one
+ *     of a step    iter          steps made before this one
  *                  tokens        consumed so far, those of this step included
  *                  loss          mean over the step's tokens, in nats; null: not finite
  *                  lr            learning rate of the step
@@ -11,8 +11,9 @@
  *                  time_ms       of the step, evaluations and saves not included
  *                  tokens_per_s  of all ranks together
  *                  mfu           percent of the peak; -100: the peak is not known
- *                  skipped       true: loss or gradient was not finite, no update was made
- *     of an        iter          updates made before
+ *                  skipped       true: no update was made, for loss or gradient was not finite, or
+ *                                an outlier (skip_outlier_z)
+ *     of an        iter          steps made before
  *     evaluation   tokens        consumed so far
  *                  train_loss, val_loss    mean of the evaluated tokens, nats; null: not finite
  *

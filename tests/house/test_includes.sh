@@ -29,8 +29,9 @@ declare -A MAY_INCLUDE=(
     [src/checkpoint]="base kernels/device.h comm config model optim checkpoint"
     [src/score]="base text data kernels comm config model score"
     [src/train]="base config plan data model optim checkpoint train kernels comm"
-    [launch]="score base config plan text data model optim checkpoint train kernels comm launch"
-    [tests]="score base config plan text data model optim checkpoint train kernels comm launch tests"
+    [src/report]="base report"
+    [launch]="score base config plan text data model optim checkpoint train report kernels comm launch"
+    [tests]="score base config plan text data model optim checkpoint train report kernels comm launch tests"
 )
 PRIVATE='^(kernels/(cpu/|cuda/|ops_table\.h)|comm/comm_ops\.h)' # for their own folder and its tests
 ALSO='^comm/comm_nccl\.c kernels/cuda/cuda_device\.h$' # NCCL works on the streams of the CUDA device
@@ -191,6 +192,7 @@ selftest() { # root
     plant src/optim/new.c '#include "checkpoint/checkpoint.h"' 'src/optim must not include'
     plant src/plan/plan.h '#include "train/trainer.h"' 'src/plan must not include'
     plant src/checkpoint/new.c '#include "kernels/ops.h"' 'src/checkpoint must not include'
+    plant src/report/new.c '#include "train/log.h"' 'src/report must not include'
     plant src/train/new.c '#include "launch/args.h"' 'src/train must not include'
     plant src/train/new.c '  #  include "tests/support/oracle.h"' 'src/train must not include'
     plant src/config/ini.c '#include "ini.h"' 'must not include "ini.h"'
