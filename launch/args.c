@@ -104,6 +104,32 @@ Err args_number(const Flag *flag, double low, double high, double *value)
     return OK;
 }
 
+/* "a, b or c" */
+static void list_words(char *out, size_t n_bytes, const char *const *words)
+{
+    size_t used = 0;
+    for (int i = 0; words[i] && used < n_bytes; i++) {
+        const char *between = i == 0 ? "" : words[i + 1] ? ", " : " or ";
+        int n = snprintf(out + used, n_bytes - used, "%s%s", between, words[i]);
+        used += n > 0 ? (size_t)n : 0;
+    }
+}
+
+Err args_choice(const Flag *flag, const char *const *words, int32_t *which)
+{
+    char list[256] = "";
+    for (int32_t i = 0; flag->text && words[i]; i++) {
+        if (strcmp(flag->text, words[i]) == 0) {
+            *which = i;
+            return OK;
+        }
+    }
+    list_words(list, sizeof list, words);
+    if (flag->text)
+        FAIL(ERR_USAGE, "--%s=%s: should be %s", flag->name, flag->text, list);
+    return OK;
+}
+
 void args_help(const Flag *flag, int32_t n_flags, FILE *out)
 {
     for (int32_t i = 0; i < n_flags; i++) {

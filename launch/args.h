@@ -36,6 +36,10 @@ Err args_refuse_rest(char *const *rest, int32_t n_rest, int32_t n_allowed);
 Err args_integer(const Flag *flag, int64_t low, int64_t high, int64_t *value);
 Err args_number(const Flag *flag, double low, double high, double *value);
 
+/* *which = the place of the flag's word in a list that NULL ends, unchanged when it was not given.
+ * ERR_USAGE lists them. */
+Err args_choice(const Flag *flag, const char *const *words, int32_t *which);
+
 /* One aligned line for each flag. */
 void args_help(const Flag *flag, int32_t n_flags, FILE *out);
 

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "launch/args.h"
 #include "launch/report.h"
@@ -15,39 +16,67 @@ enum {
     FLAG_MAX_NEW_TOKENS,
     FLAG_TEMPERATURE,
     FLAG_TOP_K,
+    FLAG_TOP_P,
     FLAG_SEED,
+    FLAG_STOP_AT_EOT,
+    FLAG_TOKENIZER,
+    FLAG_DEVICE,
+    FLAG_DTYPE,
     FLAG_THREADS,
+    FLAG_NO_CACHE,
     FLAG_HELP,
     FLAG_VERSION,
     N_FLAGS
 };
 
 static const Flag FLAGS[N_FLAGS] = {
-    [FLAG_PROMPT] = {"prompt", "TEXT", "the text to continue, or FILE:path (default a newline)",
+    [FLAG_PROMPT] = {"prompt", "TEXT",
+                     "the text to continue, FILE:path, or - for standard input (default a newline)",
                      NULL},
     [FLAG_NUM_SAMPLES] = {"num_samples", "N", "how many continuations (default 10)", NULL},
-    [FLAG_MAX_NEW_TOKENS] = {"max_new_tokens", "N", "tokens of each (default 500)", NULL},
+    [FLAG_MAX_NEW_TOKENS] = {"max_new_tokens", "N", "tokens of each, at most (default 500)", NULL},
     [FLAG_TEMPERATURE] = {"temperature", "X",
                           "below 1 bolder, 0 always the likeliest token (default 0.8)", NULL},
     [FLAG_TOP_K] = {"top_k", "K", "draw from the K likeliest tokens, 0 from all (default 200)",
                     NULL},
+    [FLAG_TOP_P] = {"top_p", "P",
+                    "of these, from the likeliest that together have the probability P (default 1)",
+                    NULL},
     [FLAG_SEED] = {"seed", "N", "another seed, other texts (default 1337)", NULL},
+    [FLAG_STOP_AT_EOT] = {"stop_at_eot", "BOOL",
+                          "end a text at <|endoftext|>, where the tokenizer has it (default true)",
+                          NULL},
+    [FLAG_TOKENIZER] = {"tokenizer", "DIR",
+                        "another folder with vocab.json and merges.txt, encoder.json and "
+                        "vocab.bpe, or meta.json",
+                        NULL},
+    [FLAG_DEVICE] = {"device", "DEVICE",
+                     "auto, cpu or cuda (default auto: a GPU when there is one)", NULL},
+    [FLAG_DTYPE] = {"dtype", "DTYPE",
+                    "auto, float32, bfloat16 or float16 (default auto: what the device is best at)",
+                    NULL},
     [FLAG_THREADS] = {"threads", "N", "CPU threads (default OMP_NUM_THREADS, else all CPUs)", NULL},
+    [FLAG_NO_CACHE] = {"no_cache", NULL,
+                       "keep no keys and values: a whole forward pass for each token, to compare",
+                       NULL},
     [FLAG_HELP] = {"help", NULL, "this text", NULL},
     [FLAG_VERSION] = {"version", NULL, "versions of what it is built with", NULL},
 };
 
 typedef struct {
     Flag flag[N_FLAGS];
-    const char *path;
-    int64_t num_samples, max_new_tokens, n_threads;
+    int64_t num_samples, max_new_tokens;
+    bool stop_at_eot;
     Sampler sampler;
+    TextModelArgs model;
 } Options;
 
 /* The text so far, with room for all that will be drawn. */
 typedef struct {
     int32_t *ids;
     int64_t n_prompt, n_ids;
+    int64_t n_drawn;         /* of all samples */
+    int32_t end;             /* the token that ends a text; -1: none does */
     float *logits, *scratch; /* (vocab_size) */
 } Text;
 
@@ -55,8 +84,10 @@ static void print_help(void)
 {
     printf("usage: gpt_sample DIR [flags]\n\n"
            "Continues a text with a trained model. DIR is a checkpoint or model directory, or the "
-           "out_dir\nof a run (its newest checkpoint). Needs no GPU and no MPI.\n\n");
+           "out_dir\nof a run (its newest checkpoint). Needs no MPI.\n\n");
     args_help(FLAGS, N_FLAGS, stdout);
+    printf("\nA text longer than the model's block_size goes on as in nanoGPT, from its last "
+           "block_size tokens:\neach further token then costs a whole forward pass.\n");
     printf("\nexit codes:\n");
     report_exit_codes(stdout);
 }
@@ -65,17 +96,39 @@ static void print_help(void)
 
 static Err parse_numbers(Options *o)
 {
-    int64_t seed = 1337;
+    int64_t seed = 1337, n_threads = 0;
     o->num_samples = 10;
     o->max_new_tokens = 500;
-    o->sampler = (Sampler){.temperature = 0.8, .top_k = 200};
+    o->sampler = (Sampler){.temperature = 0.8, .top_k = 200, .top_p = 1};
     TRY(args_integer(&o->flag[FLAG_NUM_SAMPLES], 1, INT32_MAX, &o->num_samples));
     TRY(args_integer(&o->flag[FLAG_MAX_NEW_TOKENS], 1, INT32_MAX, &o->max_new_tokens));
     TRY(args_integer(&o->flag[FLAG_TOP_K], 0, INT32_MAX, &o->sampler.top_k));
     TRY(args_integer(&o->flag[FLAG_SEED], 0, INT64_MAX, &seed));
-    TRY(args_integer(&o->flag[FLAG_THREADS], 1, 4096, &o->n_threads));
+    TRY(args_integer(&o->flag[FLAG_THREADS], 1, 4096, &n_threads));
     TRY(args_number(&o->flag[FLAG_TEMPERATURE], 0, 1e6, &o->sampler.temperature));
+    TRY(args_number(&o->flag[FLAG_TOP_P], 0, 1, &o->sampler.top_p));
+    if (o->sampler.top_p == 0)
+        FAIL(ERR_USAGE, "--top_p=%s: no token is likely enough; 1 draws from all",
+             o->flag[FLAG_TOP_P].text);
     o->sampler.seed = (uint64_t)seed;
+    o->model.n_threads = (int32_t)n_threads;
+    return OK;
+}
+
+/* In the order of ConfigDevice and ConfigDtype. */
+static Err parse_choices(Options *o)
+{
+    static const char *const DEVICES[] = {"auto", "cuda", "cpu", NULL};
+    static const char *const DTYPES[] = {"auto", "bfloat16", "float16", "float32", NULL};
+    static const char *const BOOLS[] = {"false", "true", NULL};
+    int32_t device = CONFIG_DEVICE_AUTO, dtype = CONFIG_DTYPE_AUTO, stop = true;
+    TRY(args_choice(&o->flag[FLAG_DEVICE], DEVICES, &device));
+    TRY(args_choice(&o->flag[FLAG_DTYPE], DTYPES, &dtype));
+    TRY(args_choice(&o->flag[FLAG_STOP_AT_EOT], BOOLS, &stop));
+    o->model.device = (ConfigDevice)device;
+    o->model.dtype = (ConfigDtype)dtype;
+    o->model.tokenizer = o->flag[FLAG_TOKENIZER].text;
+    o->stop_at_eot = stop;
     return OK;
 }
 
@@ -89,10 +142,14 @@ static Err options_parse(Options *o, int argc, char **argv)
     Err err = args_take(o->flag, N_FLAGS, argc, argv, rest, &n_rest);
     if (!err)
         err = args_refuse_rest(rest, n_rest, 1);
-    o->path = n_rest > 0 ? rest[0] : NULL;
+    o->model.path = n_rest > 0 ? rest[0] : NULL;
     free(rest);
-    return err ? err : parse_numbers(o);
+    TRY(err);
+    TRY(parse_numbers(o));
+    return parse_choices(o);
 }
+
+/* ---- the prompt -------------------------------------------------------------------------- */
 
 /* *text is malloc'd. */
 static Err read_prompt(const Options *o, char **text, size_t *n_bytes)
@@ -101,20 +158,13 @@ static Err read_prompt(const Options *o, char **text, size_t *n_bytes)
     const char *prompt = o->flag[FLAG_PROMPT].text ? o->flag[FLAG_PROMPT].text : "\n";
     if (strncmp(prompt, "FILE:", 5) == 0)
         return file_read_text(prompt + 5, MOST_BYTES, text, n_bytes);
+    if (strcmp(prompt, "-") == 0)
+        return file_read_text("/dev/stdin", MOST_BYTES, text, n_bytes);
     *text = strdup(prompt);
     *n_bytes = strlen(prompt);
     if (!*text)
         FAIL(ERR_SYSTEM, "out of memory for the prompt");
     return OK;
-}
-
-/* ---- text -------------------------------------------------------------------------------- */
-
-static void text_free(Text *text)
-{
-    free(text->ids);
-    free(text->logits);
-    free(text->scratch);
 }
 
 static Err text_reserve(Text *text, const TextModel *model, int64_t max_new_tokens)
@@ -131,19 +181,41 @@ static Err text_reserve(Text *text, const TextModel *model, int64_t max_new_toke
     return OK;
 }
 
+static void say_what_counts(const Text *text, const TextModel *model)
+{
+    int64_t block_size = model->model.dims.block_size;
+    if (text->n_prompt > block_size)
+        fprintf(stderr,
+                "gpt_sample: the prompt has %lld tokens; the model sees the last %lld of them\n",
+                (long long)text->n_prompt, (long long)block_size);
+}
+
 static Err text_begin(Text *text, const TextModel *model, const Options *o)
 {
     char *prompt = NULL;
     size_t n_bytes = 0;
-    TRY(read_prompt(o, &prompt, &n_bytes));
+    TRY(err_prefix(read_prompt(o, &prompt, &n_bytes), "--prompt"));
     Err err = tokenizer_encode(&model->tokenizer, prompt, n_bytes, &text->ids, &text->n_prompt);
     free(prompt);
     if (err)
         return err_prefix(err, "--prompt");
     if (text->n_prompt == 0)
         FAIL(ERR_USAGE, "--prompt: is empty; give at least one character");
-    return text_reserve(text, model, o->max_new_tokens);
+    bool ends = o->stop_at_eot && model->tokenizer.kind == TOKENIZER_BPE;
+    text->end = ends ? bpe_end_of_text(model->tokenizer.bpe) : -1;
+    TRY(text_reserve(text, model, o->max_new_tokens));
+    say_what_counts(text, model);
+    return OK;
 }
+
+static void text_free(Text *text)
+{
+    free(text->ids);
+    free(text->logits);
+    free(text->scratch);
+}
+
+/* ---- writing ----------------------------------------------------------------------------- */
 
 static Err write_out(const char *bytes, size_t n_bytes)
 {
@@ -185,7 +257,7 @@ static Err write_end(Utf8Stream *stream)
     return write_out(END, sizeof END - 1);
 }
 
-/* Each token is shown as soon as it is drawn. */
+/* Each token is shown as soon as it is drawn, but for the end of the text. */
 static Err write_sample(TextModel *model, Text *text, const Options *o, int64_t sample)
 {
     Utf8Stream stream = {0};
@@ -195,10 +267,27 @@ static Err write_sample(TextModel *model, Text *text, const Options *o, int64_t 
         TRY(text_model_next(model, text->ids, text->n_ids, text->logits));
         int32_t id = sampler_pick(&o->sampler, text->logits, model->n_vocab, (uint64_t)sample,
                                   (uint64_t)i, text->scratch);
+        text->n_drawn++;
+        if (id == text->end)
+            break;
         text->ids[text->n_ids++] = id;
         TRY(write_token(model, &stream, id));
     }
     return write_end(&stream);
+}
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void say_speed(const TextModel *model, const Text *text, double seconds)
+{
+    fprintf(stderr, "gpt_sample: %lld tokens in %.2f s, %.1f tokens/s (%s, %s)\n",
+            (long long)text->n_drawn, seconds, (double)text->n_drawn / seconds,
+            device_kind_name(model->dev.kind), dtype_name(model->model.shape.dtype));
 }
 
 /* ---- the program ------------------------------------------------------------------------- */
@@ -207,20 +296,24 @@ static Err sample_all(TextModel *model, const Options *o)
 {
     Text text = {0};
     Err err = text_begin(&text, model, o);
+    double start = seconds_now();
     for (int64_t i = 0; i < o->num_samples && !err; i++)
         err = write_sample(model, &text, o, i);
+    if (!err)
+        say_speed(model, &text, seconds_now() - start);
     text_free(&text);
     return err;
 }
 
 static Err sample(const Options *o)
 {
-    if (!o->path)
+    if (!o->model.path)
         FAIL(ERR_USAGE, "which model? gpt_sample DIR; --help lists the flags");
     TextModel *model = calloc(1, sizeof *model);
     if (!model)
         FAIL(ERR_SYSTEM, "out of memory");
-    Err err = text_model_open(model, o->path, (int32_t)o->n_threads);
+    Err err = text_model_open(model, &o->model);
+    model->decoder.keep = o->flag[FLAG_NO_CACHE].text == NULL;
     if (!err)
         err = sample_all(model, o);
     text_model_close(model);

@@ -39,38 +39,84 @@ static Err find_dir(TextModel *t, const char *path)
     return OK;
 }
 
-/* ---- the model --------------------------------------------------------------------------- */
+/* ---- the tokenizer ----------------------------------------------------------------------- */
 
 /* meta.json, nanoGPT's meta.pkl, or the files of a BPE vocabulary as other programs leave them. */
-static Err find_tokenizer(TextModel *t)
+static Err load_tokenizer(TextModel *t, const char *dir)
 {
     const char *vocab, *merges;
     char path[FILE_PATH_BYTES];
     static const char *const NAME[] = {META_NAME, PICKLE_NAME};
     for (int i = 0; i < 2; i++) {
-        TRY(path_join(path, t->dir, NAME[i]));
+        TRY(path_join(path, dir, NAME[i]));
         if (path_exists(path))
             return tokenizer_load(&t->tokenizer, path);
     }
-    Err err = bpe_find_files(t->dir, &vocab, &merges);
+    Err err = bpe_find_files(dir, &vocab, &merges);
     if (!err)
-        return tokenizer_open_bpe(&t->tokenizer, t->dir);
+        return tokenizer_open_bpe(&t->tokenizer, dir);
     err_free(err);
     FAIL(ERR_MISSING,
          "%s has no %s, and no vocab.json and merges.txt: without the tokenizer its tokens have no "
-         "text",
-         t->dir, META_NAME);
+         "text; --tokenizer=DIR names another folder",
+         dir, META_NAME);
 }
 
-static Err open_tokenizer(TextModel *t, const GptDims *dims)
+static Err open_tokenizer(TextModel *t, const char *dir, const GptDims *dims)
 {
-    TRY(find_tokenizer(t));
+    TRY(load_tokenizer(t, dir));
     t->n_vocab = t->tokenizer.vocab_size;
     if (t->n_vocab > dims->vocab_size)
-        FAIL(ERR_DATA, "%s: its tokenizer knows %" PRId64 " tokens, the model %" PRId64, t->dir,
+        FAIL(ERR_DATA, "%s: its tokenizer knows %" PRId64 " tokens, the model %" PRId64, dir,
              t->n_vocab, dims->vocab_size);
     return OK;
 }
+
+/* ---- the device -------------------------------------------------------------------------- */
+
+static DeviceKind choose_kind(ConfigDevice device)
+{
+    const char *reason;
+    if (device == CONFIG_DEVICE_AUTO)
+        return device_available(DEVICE_CUDA, &reason) ? DEVICE_CUDA : DEVICE_CPU;
+    return device == CONFIG_DEVICE_CUDA ? DEVICE_CUDA : DEVICE_CPU;
+}
+
+static Err open_device(TextModel *t, const TextModelArgs *args)
+{
+    DeviceArgs device = {.kind = choose_kind(args->device), .n_threads = args->n_threads};
+    if (device.n_threads == 0)
+        TRY(bind_threads(&t->comm, &device.n_threads));
+    return device_open(&t->dev, &device);
+}
+
+static Err choose_gpu_dtype(TextModel *t, ConfigDtype wanted, DType *dtype)
+{
+    DeviceInfo info;
+    TRY(device_info(&t->dev, &info));
+    if (wanted == CONFIG_DTYPE_AUTO)
+        *dtype = info.storage_dtype;
+    else
+        *dtype = wanted == CONFIG_DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F16;
+    if (*dtype == DTYPE_BF16 && info.storage_dtype != DTYPE_BF16)
+        FAIL(ERR_USAGE, "bfloat16: %s has compute capability %d.%d, bfloat16 needs 8.0", info.name,
+             info.compute_capability / 10, info.compute_capability % 10);
+    return OK;
+}
+
+static Err choose_dtype(TextModel *t, ConfigDtype wanted, DType *dtype)
+{
+    *dtype = DTYPE_F32;
+    if (wanted == CONFIG_DTYPE_F32)
+        return OK;
+    if (!device_is_host(&t->dev))
+        return choose_gpu_dtype(t, wanted, dtype);
+    if (wanted != CONFIG_DTYPE_AUTO)
+        FAIL(ERR_USAGE, "the CPU computes in float32 only");
+    return OK;
+}
+
+/* ---- the model --------------------------------------------------------------------------- */
 
 static void carve(TextModel *t, Arena *arena)
 {
@@ -82,7 +128,7 @@ static void carve(TextModel *t, Arena *arena)
                        .vocab_padded = dims->vocab_padded};
     size_t n_bytes = ops_workspace_bytes(t->dev.kind, t->dev.n_threads, &limits);
     gpt2_layout(&t->model, arena);
-    t->tokens = arena_1d(arena, REGION_DATA, "tokens", DTYPE_I32, dims->block_size);
+    decoder_layout(&t->decoder, arena);
     device_set_workspace(
         &t->dev, arena_1d(arena, REGION_WORKSPACE, "op workspace", DTYPE_U8, (int64_t)n_bytes));
 }
@@ -104,42 +150,39 @@ static Err allocate(TextModel *t)
     return err;
 }
 
-static Err open_device(TextModel *t, int32_t n_threads)
-{
-    if (n_threads == 0)
-        TRY(bind_threads(&t->comm, &n_threads));
-    return device_open(&t->dev, &(DeviceArgs){.kind = DEVICE_CPU, .n_threads = n_threads});
-}
-
-static Err open_model(TextModel *t, const GptDims *dims)
+static Err open_model(TextModel *t, const GptDims *dims, DType dtype)
 {
     GptShape shape = {.micro_batch = 1,
                       .n_tokens = dims->block_size,
                       .head_chunk = 1,
-                      .dtype = DTYPE_F32,
+                      .dtype = dtype,
                       .training = false};
     TRY(layout_make(&t->layout, dims, 1, 128));
     TRY(gpt2_open(&t->model, dims, &shape, &t->layout));
+    TRY(decoder_open(&t->decoder, &t->model));
     TRY(allocate(t));
     return checkpoint_load_weights(t->dir, &t->model, NULL, &t->dev);
 }
 
-Err text_model_open(TextModel *t, const char *path, int32_t n_threads)
+Err text_model_open(TextModel *t, const TextModelArgs *args)
 {
     GptDims dims;
+    DType dtype = DTYPE_F32;
     *t = (TextModel){0};
     TRY(comm_open(&t->comm, false));
-    TRY(find_dir(t, path));
+    TRY(find_dir(t, args->path));
     TRY(checkpoint_read_dims(t->dir, &dims));
-    TRY(open_tokenizer(t, &dims));
-    TRY(open_device(t, n_threads));
-    return open_model(t, &dims);
+    TRY(open_tokenizer(t, args->tokenizer ? args->tokenizer : t->dir, &dims));
+    TRY(open_device(t, args));
+    TRY(choose_dtype(t, args->dtype, &dtype));
+    return open_model(t, &dims, dtype);
 }
 
 void text_model_close(TextModel *t)
 {
     if (t->memory)
         device_free(&t->dev, t->memory);
+    decoder_close(&t->decoder);
     gpt2_close(&t->model);
     layout_free(&t->layout);
     device_close(&t->dev);
@@ -150,10 +193,5 @@ void text_model_close(TextModel *t)
 
 Err text_model_next(TextModel *t, const int32_t *ids, int64_t n_ids, float *logits)
 {
-    int64_t T = n_ids < t->model.dims.block_size ? n_ids : t->model.dims.block_size;
-    Tensor tokens = tensor_as_2d(tensor_range(t->tokens, 0, T), 1, T);
-    GptBatch batch = {.tokens = tokens, .targets = tensor_none()};
-    device_upload(&t->dev, tokens, ids + n_ids - T);
-    gpt2_forward(&t->model, &t->dev, &batch);
-    return gpt2_logits(&t->model, &t->dev, &batch, 0, T - 1, logits);
+    return decoder_next(&t->decoder, &t->dev, ids, n_ids, logits);
 }
