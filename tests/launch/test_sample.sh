@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # gpt_sample: texts from a checkpoint, and one clear line and the right exit code when something is wrong.
 set -uo pipefail
-bin=$GPT_BIN failures=0
+bin=$GPT_BIN toy=$GPT_SOURCE/tests/golden/bpe failures=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -28,6 +28,11 @@ short="--num_samples=2 --max_new_tokens=40" # past block_size: the window moves
     sample seed out $short --prompt="the cat" --seed=1
     printf 'the cat' >prompt.txt
     sample file out $short --prompt=FILE:prompt.txt
+    sample stdin out $short --prompt=- <prompt.txt
+    sample whole out $short --prompt="the cat" --no_cache
+    sample cpu out $short --prompt="the cat" --device=cpu --dtype=float32 --top_p=1
+    sample top_p out $short --prompt="the cat" --temperature=3 --top_p=0.3
+    sample wide out $short --prompt="the cat" --temperature=3
     sample default out $short
     sample greedy out $short --prompt="the cat" --temperature=0
 }
@@ -35,12 +40,51 @@ same first again
 same first threads
 same first newest
 same first file
+same first stdin
+same first whole # with and without kept keys
+same first cpu
 differ first seed
+differ wide top_p
+grep -qE '^gpt_sample: 80 tokens in [0-9.]+ s, [0-9.]+ tokens/s \((cpu|cuda), (float32|bfloat16|float16)\)$' first.err ||
+    fail "first: $(cat first.err)"
 [ "$(grep -c '^---------------$' first)" = 2 ] || fail "first: not two samples"
 [ "$(head -c 7 first)" = "the cat" ] || fail "first: does not begin with the prompt"
 [ "$(head -c 1 default | od -An -tx1 | tr -d ' ')" = 0a ] || fail "default: does not begin with a newline"
 [ "$(wc -c <first)" = $((2 * (7 + 40 + 17))) ] || fail "first: $(wc -c <first) bytes"
 [ "$(head -c 47 greedy)" = "$(tail -c 64 greedy | head -c 47)" ] || fail "greedy: samples differ"
+
+# A prompt longer than the context: said, and only its end counts.
+{ seq 50; printf 'the mat was flat'; } >long.txt
+printf 'the mat was flat' >end.txt
+sample long out --num_samples=1 --max_new_tokens=30 --prompt=FILE:long.txt
+sample end out --num_samples=1 --max_new_tokens=30 --prompt=FILE:end.txt
+[ "$(tail -c +$(($(wc -c <long.txt) + 1)) long)" = "$(tail -c +17 end)" ] || fail "long: $(cat long)"
+grep -q 'the prompt has 157 tokens; the model sees the last 16 of them' long.err || fail "long: $(cat long.err)"
+grep -q 'the prompt' end.err && fail "end: $(cat end.err)"
+
+# ---- characters of several tokens -----------------------------------------------------------------
+yes 'é東🙂' | head -n 400 >wide.txt
+train() { # OUT DATASET ARGS...
+    "$bin/gpt_ddp" --dataset="$2" --out_dir="$1" --device=cpu --n_layer=1 --n_head=2 --n_embd=32 --block_size=24 \
+        --batch_size=8 --gradient_accumulation_steps=1 --learning_rate=1e-2 --warmup_iters=2 --eval_iters=1 \
+        --max_iters="$3" --lr_decay_iters="$3" --eval_interval=100 >"$1.log" 2>&1 || fail "gpt_ddp: $(tail -n 3 "$1.log")"
+}
+"$bin/gpt_prepare" --kind=byte wide.txt --out=data/wide >/dev/null && train out-wide wide 60
+# read_pieces FILE: standard input into FILE, with what arrives between two writes checked to be whole characters
+read_pieces() {
+    python3 -c '
+import os, sys
+text = open(sys.argv[1], "wb")
+while piece := os.read(0, 1 << 16):
+    text.write(piece)
+    piece.decode()' "$1"
+}
+"$bin/gpt_sample" out-wide --num_samples=2 --max_new_tokens=60 --prompt='é東' --temperature=0.01 2>wide.err |
+    read_pieces wide || fail "a piece of a character was written: $(cat wide.err)"
+grep -q '^é東🙂$' wide || fail "wide: $(cat wide)"
+# Without a character that is whole, what there is of it comes at the end.
+sample cut out-wide --num_samples=1 --max_new_tokens=2 --prompt='é' --temperature=0.01
+[ "$(head -c 4 cut | od -An -tx1)" = " c3 a9 e6 9d" ] || fail "cut: $(od -An -tx1 cut)"
 
 # refuse CODE WORD ARGS...: gpt_sample ends with CODE after one line that has WORD, and says nothing else
 refuse() {
@@ -59,15 +103,22 @@ refuse 64 "two" out two
 refuse 64 "--temperature" out --temperature=-1
 refuse 64 "--temperature" out --temperature=nan
 refuse 64 "--top_k" out --top_k=-1
+refuse 64 "--top_p" out --top_p=0
+refuse 64 "--top_p" out --top_p=1.5
 refuse 64 "--num_samples" out --num_samples=0
+refuse 64 "auto, cuda or cpu" out --device=gpu
+refuse 64 "float32 only" out --device=cpu --dtype=bfloat16
+refuse 64 "false or true" out --stop_at_eot=maybe
 refuse 64 "--prompt" out --prompt=
+refuse 64 "--prompt" out --prompt=- </dev/null
+refuse 66 "--tokenizer" out --tokenizer=nowhere
+refuse 65 "457" out --tokenizer="$toy"
 refuse 65 "@" out --prompt=@
 refuse 66 "nowhere" nowhere
 refuse 66 "data" data
 refuse 66 "missing.txt" out --prompt=FILE:missing.txt
 
 # A vocabulary of BPE goes along with the checkpoint, and text comes out in whole characters.
-toy=$GPT_SOURCE/tests/golden/bpe
 "$bin/gpt_prepare" --tokenizer="$toy" --split=tail --out=data/bpe text.txt >/dev/null || fail "gpt_prepare --tokenizer"
 "$bin/gpt_ddp" --dataset=bpe --out_dir=out-bpe --device=cpu --n_layer=1 --n_head=2 --n_embd=16 --block_size=16 --batch_size=4 \
     --gradient_accumulation_steps=1 --max_iters=4 --eval_interval=4 --eval_iters=1 --warmup_iters=2 >train.log 2>&1 ||
@@ -82,6 +133,18 @@ sample foreign hugging --num_samples=1 --max_new_tokens=60 --prompt="it was <|en
 same bpe foreign
 rm hugging/merges.txt
 refuse 66 "vocab.json and merges.txt" hugging
+mkdir openai && cp "$toy/vocab.json" openai/encoder.json && cp "$toy/merges.txt" openai/vocab.bpe
+sample elsewhere hugging --num_samples=1 --max_new_tokens=60 --prompt="it was <|endoftext|>über 东京" --tokenizer=openai
+same bpe elsewhere
+
+# A text ends where the model says so.
+for i in $(seq 300); do echo "{\"text\": \"it was the best of times $((i % 40))\"}"; done >times.jsonl
+"$bin/gpt_prepare" --tokenizer="$toy" --val_fraction=0.3 --out=data/times times.jsonl >/dev/null && train out-times times 120
+sample stops out-times --num_samples=2 --max_new_tokens=100 --prompt='<|endoftext|>it was' --temperature=0.01
+grep -v -e '^---' stops | grep -qvE '^<\|endoftext\|>it was the best of times [0-9]+$' && fail "stops: $(cat stops)"
+[ "$(wc -l <stops)" = 4 ] || fail "stops: $(cat stops)"
+sample goes_on out-times --num_samples=1 --max_new_tokens=30 --prompt='it was' --temperature=0.01 --stop_at_eot=false
+grep -qE 'times [0-9]+<\|endoftext\|>it was' goes_on || fail "goes_on: $(cat goes_on)"
 
 # nanoGPT's own folder: its meta.pkl goes along, too.
 for i in $(seq 100); do printf 'abba'; done >ab.txt
