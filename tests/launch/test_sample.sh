@@ -70,17 +70,22 @@ train() { # OUT DATASET ARGS...
         --max_iters="$3" --lr_decay_iters="$3" --eval_interval=100 >"$1.log" 2>&1 || fail "gpt_ddp: $(tail -n 3 "$1.log")"
 }
 "$bin/gpt_prepare" --kind=byte wide.txt --out=data/wide >/dev/null && train out-wide wide 60
-# read_pieces FILE: standard input into FILE, with what arrives between two writes checked to be whole characters
-read_pieces() {
+# write_pieces FILE COMMAND...: its output into FILE, each write() checked to be of whole characters
+write_pieces() {
     python3 -c '
-import os, sys
-text = open(sys.argv[1], "wb")
-while piece := os.read(0, 1 << 16):
-    text.write(piece)
-    piece.decode()' "$1"
+import os, subprocess, sys
+end, begin = os.pipe2(os.O_DIRECT)  # a read gives what one write put there
+pieces = []
+with subprocess.Popen(sys.argv[2:], stdout=begin):
+    os.close(begin)
+    while piece := os.read(end, 1 << 16):
+        pieces.append(piece)
+open(sys.argv[1], "wb").write(b"".join(pieces))
+for piece in pieces:
+    piece.decode()' "$@"
 }
-"$bin/gpt_sample" out-wide --num_samples=2 --max_new_tokens=60 --prompt='é東' --temperature=0.01 2>wide.err |
-    read_pieces wide || fail "a piece of a character was written: $(cat wide.err)"
+write_pieces wide "$bin/gpt_sample" out-wide --num_samples=2 --max_new_tokens=60 --prompt='é東' --temperature=0.01 2>wide.err ||
+    fail "a piece of a character was written: $(cat wide.err)"
 grep -q '^é東🙂$' wide || fail "wide: $(cat wide)"
 # Without a character that is whole, what there is of it comes at the end.
 sample cut out-wide --num_samples=1 --max_new_tokens=2 --prompt='é' --temperature=0.01
