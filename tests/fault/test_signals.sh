@@ -3,12 +3,12 @@
 # there. All ranks save at one step and the job exits with 85; what is saved has the bits of the undisturbed run there,
 # and (every eighth) so has the end of the continuation.
 #
-#     test_signals.sh [COUNT [SEED]]      COUNT signals, 4 by default
+#     test_signals.sh [COUNT [SEED]]      COUNT signals, 3 by default (below 4 on one and two ranks)
 #
 # Until the program's first instruction, a few milliseconds after it is executed, a signal does what it does to any
 # program: it ends it, with 128 + its number, before anything was written. Those are counted apart.
 source "$GPT_SOURCE/tests/fault/lib.sh"
-count=${1:-4}
+count=${1:-3}
 RANDOM=${2:-11}
 steps=150
 prepare_data 300
