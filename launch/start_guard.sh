@@ -14,7 +14,8 @@ fi
 out_dir=$1 run=$2 most=${3:-3}
 
 # A checkpoint has this name only when it is whole (src/checkpoint/checkpoint.c).
-newest=$(find "$out_dir" -maxdepth 1 -type d -regex '.*/step_[0-9]+' -printf '%f\n' 2>/dev/null |
+# -L: out_dir is often a link to a larger file system.
+newest=$(find -L "$out_dir" -maxdepth 1 -type d -regex '.*/step_[0-9]+' -printf '%f\n' 2>/dev/null |
     sed 's/^step_0*\(.\)/\1/' | sort -n | tail -1)
 newest=${newest:--1}
 

@@ -34,7 +34,8 @@ export SRUN_CPUS_PER_TASK=$OMP_NUM_THREADS # since Slurm 22.05 srun no longer ta
 export NCCL_DEBUG=${NCCL_DEBUG:-WARN}
 
 # When the job ends, for the program, which saves before. Newer versions of Slurm set it themselves (22.05 does not).
-if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null); then
+# (SLURM_TIME_FORMAT: a user's own format of times need not say the day.)
+if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(SLURM_TIME_FORMAT=standard squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null); then
     SLURM_JOB_END_TIME=$(date -d "$end" +%s 2>/dev/null) && export SLURM_JOB_END_TIME
 fi
 

@@ -26,7 +26,7 @@ done
 cat >bin/squeue <<'END'
 #!/bin/bash
 case "$*" in
-*%e*) echo "2030-01-01T00:00:00" ;;
+*%e*) [ "${SLURM_TIME_FORMAT:-standard}" = standard ] && echo "2030-01-01T00:00:00" || echo "1 Jan 00:00" ;;
 *%T*) echo "${STATE:-RUNNING None}" ;;
 esac
 END
@@ -106,6 +106,12 @@ grep -q 'configs/my.ini --init_from=resume $' calls || fail "a restart does not 
 grep -q 'from update 100:' out || fail "it does not say where it starts: $(cat out)"
 again 0 $script configs/my.ini
 grep -q 'configs/my.ini $' calls || fail "a first start does not do what the config says"
+mv "$OUT" elsewhere && ln -s elsewhere "$OUT"
+SLURM_RESTART_COUNT=3 again 0 $script configs/my.ini
+grep -q 'configs/my.ini --init_from=resume $' calls || fail "a restart does not continue where out_dir is a link"
+rm -rf "$OUT" elsewhere
+SLURM_TIME_FORMAT=relative run 0 $script
+grep -q "^ends at $(date -d 2030-01-01T00:00:00 +%s)$" calls || fail "SLURM_TIME_FORMAT hides the end of the job"
 
 # ---- the guard ----------------------------------------------------------------------------------------------------
 
