@@ -321,6 +321,16 @@ static Err remove_files(const char *path, char *const *names, int32_t n_names)
     return OK;
 }
 
+static Err remove_contents(const char *path)
+{
+    char **names = NULL;
+    int32_t n_names = 0;
+    TRY(dir_list(path, &names, &n_names));
+    Err err = remove_files(path, names, n_names);
+    dir_list_free(names, n_names);
+    return err;
+}
+
 Err dir_remove(const char *path)
 {
     struct stat info;
@@ -329,15 +339,13 @@ Err dir_remove(const char *path)
             return OK;
         FAIL(ERR_WRITE, "cannot look at %s: %s", path, strerror(errno));
     }
-    if (!S_ISDIR(info.st_mode))
+    if (S_ISDIR(info.st_mode)) {
+        TRY(remove_contents(path));
+    } else if (!S_ISLNK(info.st_mode)) {
         FAIL(ERR_WRITE, "cannot remove %s: not a directory", path);
-    char **names = NULL;
-    int32_t n_names = 0;
-    TRY(dir_list(path, &names, &n_names));
-    Err err = remove_files(path, names, n_names);
-    dir_list_free(names, n_names);
-    TRY(err);
-    if (rmdir(path) < 0 && errno != ENOENT)
+    }
+    int failed = S_ISDIR(info.st_mode) ? rmdir(path) : unlink(path);
+    if (failed && errno != ENOENT)
         FAIL(ERR_WRITE, "cannot remove %s: %s", path, strerror(errno));
     return OK;
 }

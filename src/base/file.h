@@ -43,7 +43,8 @@ bool dir_free_bytes(const char *path, size_t *n_bytes);
 Err dir_check_writable(const char *path);
 /* Of the plain files in it; what cannot be looked at counts nothing. */
 size_t dir_bytes(const char *path);
-/* Remove a directory of plain files (the shape of a checkpoint); missing is not an error. */
+/* Remove a directory of plain files (the shape of a checkpoint), or a symbolic link, but not what it
+ * points to; missing is not an error. */
 Err dir_remove(const char *path);
 /* rename(from, to), then fsync the parent of `to`. */
 Err path_rename(const char *from, const char *to);

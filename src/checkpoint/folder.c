@@ -87,25 +87,38 @@ Err checkpoint_list(const char *out_dir, CheckpointList *list)
     return OK;
 }
 
+/* Is `name` in out_dir what a crash left? */
+static Err is_leaving(const char *out_dir, const char *name, bool *leaving)
+{
+    char whole[FILE_PATH_BYTES];
+    int64_t aside = step_of(name, FOLDER_ASIDE);
+    *leaving = step_of(name, FOLDER_TEMPORARY) >= 0;
+    if (aside < 0)
+        return OK;
+    TRY(folder_path(whole, out_dir, FOLDER_STEP, aside));
+    *leaving = path_exists(whole);
+    return OK;
+}
+
+static Err remove_leaving(const char *out_dir, const char *name)
+{
+    char path[FILE_PATH_BYTES];
+    bool leaving;
+    TRY(is_leaving(out_dir, name, &leaving));
+    if (!leaving)
+        return OK;
+    TRY(path_join(path, out_dir, name));
+    return dir_remove(path);
+}
+
 Err folder_remove_leavings(const char *out_dir)
 {
     char **name;
     int32_t n;
     Err err = OK;
     TRY(dir_list(out_dir, &name, &n));
-    for (int32_t i = 0; i < n && !err; i++) {
-        char path[FILE_PATH_BYTES], whole[FILE_PATH_BYTES];
-        int64_t aside = step_of(name[i], FOLDER_ASIDE);
-        bool unwanted = step_of(name[i], FOLDER_TEMPORARY) >= 0;
-        if (aside >= 0) {
-            TRY_GOTO(err, done, folder_path(whole, out_dir, FOLDER_STEP, aside));
-            unwanted = path_exists(whole);
-        }
-        TRY_GOTO(err, done, path_join(path, out_dir, name[i]));
-        if (unwanted)
-            TRY_GOTO(err, done, dir_remove(path));
-    }
-done:
+    for (int32_t i = 0; i < n; i++)
+        err = err_first(err, remove_leaving(out_dir, name[i]));
     dir_list_free(name, n);
     return err;
 }

@@ -19,7 +19,8 @@ typedef enum { FOLDER_STEP, FOLDER_TEMPORARY, FOLDER_ASIDE } FolderKind;
 /* out (FILE_PATH_BYTES) = out_dir/step_00000012, or the same with another prefix. */
 Err folder_path(char *out, const char *out_dir, FolderKind kind, int64_t step);
 
-/* Remove what a crash leaves: half-written directories, and set-aside ones that were replaced. */
+/* Remove what a crash leaves: half-written directories, and set-aside ones that were replaced. All
+ * that can be; the first failure is returned. */
 Err folder_remove_leavings(const char *out_dir);
 
 /* checkpoint_prune of this rank. When the newest is of verified_step it is known to be whole. Not

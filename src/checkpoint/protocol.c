@@ -53,7 +53,10 @@ static Err check_space(const Save *save)
 static Err begin(const Save *save)
 {
     TRY(dir_make(save->out_dir));
-    TRY(folder_remove_leavings(save->out_dir));
+    /* What cannot be removed does no harm elsewhere: a file in it may be open on a network file
+     * system, or it is not ours. */
+    err_free(folder_remove_leavings(save->out_dir));
+    TRY(dir_remove(save->temporary));
     TRY(check_space(save));
     return dir_make_new(save->temporary);
 }

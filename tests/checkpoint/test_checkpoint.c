@@ -648,8 +648,7 @@ static void test_nothing_is_written_through_links(void **state)
     temp_make(&outside);
     snprintf(target, sizeof target, "%s", temp_write_text(&outside, "model.safetensors", MINE));
     plant_link(f, ".tmp_step_00000001", outside.dir);
-    check_err(save_step(f, 1), ERR_WRITE, ".tmp_step_00000001");
-    assert_int_equal(unlink(temp_path(&f->temp, ".tmp_step_00000001")), 0);
+    check_no_err(save_step(f, 1)); /* the link itself goes */
     temp_make_dir(&f->temp, ".tmp_step_00000001");
     plant_link(f, ".tmp_step_00000001/model.safetensors", target);
     check_no_err(save_step(f, 1));
@@ -659,6 +658,40 @@ static void test_nothing_is_written_through_links(void **state)
     assert_int_equal(temp_count(&outside, ""), 1);
     assert_true(temp_equals(&outside, "model.safetensors", MINE, strlen(MINE)));
     temp_remove(&outside);
+}
+
+/* What a crash, a network file system or a person leaves there is no reason not to save. */
+static void test_leavings_that_stay_do_not_stop_a_save(void **state)
+{
+    Fixture *f = *state;
+    temp_make_dir(&f->temp, ".tmp_step_00000001");
+    temp_make_dir(&f->temp, ".tmp_step_00000001/notes"); /* as what cannot be unlinked */
+    temp_make_dir(&f->temp, ".tmp_step_00000005");
+    check_no_err(save_step(f, 2));
+    expect_found(f, 2);
+    assert_true(path_exists(temp_path(&f->temp, ".tmp_step_00000001/notes")));
+    assert_false(path_exists(temp_path(&f->temp, ".tmp_step_00000005")));
+    check_err(save_step(f, 1), ERR_WRITE, ".tmp_step_00000001/notes");
+}
+
+/* A checkpoint was moved to an archive, with a link in its place. */
+static void test_pruning_removes_a_link_and_not_what_it_points_to(void **state)
+{
+    Fixture *f = *state;
+    Temp archive;
+    char from[FILE_PATH_BYTES], to[FILE_PATH_BYTES];
+    temp_make(&archive);
+    check_no_err(save_step(f, 1));
+    snprintf(from, sizeof from, "%s", step_dir(f, 1));
+    snprintf(to, sizeof to, "%s", temp_path(&archive, "step_00000001"));
+    check_no_err(path_rename(from, to));
+    plant_link(f, "step_00000001", to);
+    check_no_err(save_step(f, 2));
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 1}));
+    assert_int_equal(count_names(f), 1);
+    check_no_err(checkpoint_verify(to));
+    check_no_err(save_step(f, 3));
+    temp_remove(&archive);
 }
 
 /* The crash came between the two renames: the old directory of that step is the newest whole one.
@@ -805,6 +838,8 @@ int main(void)
         TEST(test_same_step_is_replaced),
         TEST(test_half_written_directory_is_ignored_then_removed),
         TEST(test_nothing_is_written_through_links),
+        TEST(test_leavings_that_stay_do_not_stop_a_save),
+        TEST(test_pruning_removes_a_link_and_not_what_it_points_to),
         TEST(test_directory_set_aside_counts_until_it_is_replaced),
         TEST(test_prune_keeps_the_newest),
         TEST(test_prune_waits_for_a_newest_that_verifies),
