@@ -112,7 +112,7 @@ Err writer_save(Writer *w, const Progress *progress)
         begin(w, WRITER_SAVE, progress->step);
     else
         w->task = WRITER_SAVE;
-    return OK;
+    return comm_barrier(comm); /* without a thread rank 0 has written it all */
 }
 
 bool writer_is_idle(const Writer *w)

@@ -121,7 +121,7 @@ static Err settle_all(Trainer *t, bool has_next)
     TRY(publish(t, has_next));
     trainer_enter(t, PHASE_SAVE, "wait for the removal of older checkpoints", 0);
     warn_of_pruning(t, writer_join(&t->saves.writer));
-    return OK;
+    return comm_barrier(t->comm); /* here, where rank 0 may take long, and not in a step */
 }
 
 /* May this save go on beside training? Where there is a step to come, and memory. */
@@ -251,7 +251,10 @@ void saves_init(Trainer *t)
 void saves_close(Trainer *t)
 {
     Saves *s = &t->saves;
-    if (s->pending_step >= 0 && s->writer.task == WRITER_SAVE && t->comm->rank == 0) {
+    bool pending = s->pending_step >= 0 && s->writer.task == WRITER_SAVE;
+    if (pending) /* on all ranks, for those that are done wait for rank 0 to leave MPI */
+        trainer_enter(t, PHASE_SAVE, "wait for the writing of the last checkpoint", 0);
+    if (pending && t->comm->rank == 0) {
         Err err = writer_publish_alone(&s->writer);
         if (err)
             log_say(&t->log, "warning: %s", err_message(err));

@@ -37,7 +37,8 @@ typedef struct {
 /* When the parameters are there. */
 void saves_init(struct Trainer *t);
 /* Waits for a checkpoint that is being written, and publishes it: rank 0 alone, for this may come
- * after an error that others do not have. Accepts a zero-initialised trainer. */
+ * after an error that others do not have. The phase is then PHASE_SAVE, on all ranks. Accepts a
+ * zero-initialised trainer. */
 void saves_close(struct Trainer *t);
 
 /* For the sums of a step; only rank 0 ever says true. saves_is_written says in the log when the

@@ -154,8 +154,13 @@ static void test_an_end_by_an_error_publishes_what_is_written(void **state)
     Trainer *t = start(run);
     step(t);
     check_no_err(saves_save(t));
+    Activity activity = {0};
+    activity_begin(&activity, PHASE_END, -1, 1, "release memory");
+    run->comm.activity = &activity;
     trainer_close(t);
+    run->comm.activity = NULL;
     assert_true(has(run, 1));
+    assert_int_equal(activity_look(&activity).phase, PHASE_SAVE); /* with its limit */
 }
 
 static void test_a_signal_after_a_save_has_begun_does_not_save_again(void **state)

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/support/mpi_run.h"
 #include "train/eval.h"
@@ -51,6 +52,25 @@ static void test_a_bad_token_on_one_rank_in_evaluation_stops_all(void **state)
     if (mpi_run_is_last_rank(&run))
         run.trainer.val_loader.vocab_size = 1;
     check_err(eval_loss(&run.trainer, &run.trainer.val_loader, &loss), ERR_DATA, "val.bin");
+    mpi_run_close(&run);
+}
+
+/* ---- saves ----------------------------------------------------------------------------------- */
+
+/* Rank 0 is late, as when it waits for the removal of a checkpoint: not in the next step, which has
+ * a shorter limit, do the others wait. */
+static void test_all_ranks_wait_for_the_files_of_rank_0(void **state)
+{
+    enum { LATE_US = 100000 };
+    MpiRun run;
+    mpi_run_open(&run, *state);
+    check_no_err(mpi_run_start(&run));
+    check_no_err(comm_barrier(&run.mpi->comm));
+    int64_t begin_ns = activity_now_ns();
+    if (run.mpi->comm.rank == 0)
+        usleep(LATE_US);
+    check_no_err(saves_finish(&run.trainer));
+    assert_true(activity_now_ns() - begin_ns > LATE_US / 2 * INT64_C(1000));
     mpi_run_close(&run);
 }
 
@@ -258,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_data_that_one_rank_cannot_find_stops_all),
         cmocka_unit_test(test_a_bad_token_on_one_rank_in_mid_run_stops_all),
         cmocka_unit_test(test_a_bad_token_on_one_rank_in_evaluation_stops_all),
+        cmocka_unit_test(test_all_ranks_wait_for_the_files_of_rank_0),
         cmocka_unit_test(test_a_loss_that_is_not_finite_on_one_rank_skips_the_update_on_all),
         cmocka_unit_test(test_an_overflow_in_float16_lowers_the_loss_scale_on_all),
         cmocka_unit_test(test_a_float16_loss_that_is_not_finite_is_a_bad_step),
