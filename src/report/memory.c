@@ -104,6 +104,7 @@ static void share_out(Map *map)
 
 /* ---- the result -------------------------------------------------------------------------- */
 
+/* NULL when memory is short. */
 static json_t *groups_json(const Map *map)
 {
     json_t *groups = json_array();
@@ -111,7 +112,10 @@ static json_t *groups_json(const Map *map)
         json_array_append_new(groups, json_pack("{s:s, s:I, s:I}", "name", map->group[i].name,
                                                 "bytes", (json_int_t)map->group[i].bytes, "own",
                                                 (json_int_t)map->group[i].own));
-    return groups;
+    if (json_array_size(groups) == (size_t)map->n_groups)
+        return groups;
+    json_decref(groups);
+    return NULL;
 }
 
 static json_t *count_or_null(const json_t *plan, const char *key)

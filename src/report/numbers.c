@@ -7,6 +7,8 @@
 #include "report/page.h"
 #include "report/reference.h"
 
+enum { N_COLOURS = 8 }; /* .run0 to .run7 of page.css; after them come rings and dashes */
+
 /* ---- figures ----------------------------------------------------------------------------- */
 
 /* "768,000", "1.54M", "10.26B" */
@@ -23,17 +25,19 @@ static Human short_count(double n)
     return h;
 }
 
-/* Of a column; NaN: no number in it. */
-static double mean_of(const Table *table, int32_t column)
+/* Of a column, each row counting by the seconds of its step; NaN: no number in it. */
+static double mean_of(const Table *steps, int32_t column)
 {
-    double sum = 0;
-    int64_t n = 0;
-    for (int64_t i = 0; i < table->n_rows; i++)
-        if (isfinite(table->row[i].value[column])) {
-            sum += table->row[i].value[column];
-            n++;
+    double sum = 0, weights = 0, before = 0;
+    for (int64_t i = 0; i < steps->n_rows; i++) {
+        const Row *row = &steps->row[i];
+        if (isfinite(row->value[column])) {
+            sum += row->value[column] * (row->seconds - before);
+            weights += row->seconds - before;
         }
-    return n > 0 ? sum / (double)n : NAN;
+        before = row->seconds;
+    }
+    return weights > 0 ? sum / weights : NAN;
 }
 
 /* Over all steps, so that a slow one counts by its time; NaN: not known. */
@@ -83,7 +87,8 @@ static void table_row(const Folder *folder, int32_t index, FILE *out)
 {
     const Table *steps = &folder->metrics.steps, *evals = &folder->metrics.evals;
     const Row *last = steps->n_rows > 0 ? &steps->row[steps->n_rows - 1] : NULL;
-    fprintf(out, "<tr><th scope=\"row\"><span class=\"dot run%" PRId32 "\"></span>", index % 8);
+    fprintf(out, "<tr><th scope=\"row\"><span class=\"dot run%" PRId32 "%s\"></span>",
+            index % N_COLOURS, index < N_COLOURS ? "" : " again");
     html_escape(folder->name, out);
     fputs("</th>", out);
     loss_cell(out, "Validation loss", table_last(evals, EVAL_VAL_LOSS), EVAL_VAL_LOSS);

@@ -71,7 +71,7 @@ function shape(name, attributes) {
 }
 
 const by = id => document.getElementById(id);
-const colour = r => "run" + r % 8;
+const colour = r => "run" + r % 8 + (r < 8 ? "" : " again");
 
 // ---- curves -----------------------------------------------------------------------------------
 

@@ -20,17 +20,29 @@ enum { DIGITS = 8 };
 
 /* ---- curves ------------------------------------------------------------------------------ */
 
+/* Of n numbers; NULL when memory is short. Consumes the array. */
+static json_t *whole(json_t *array, int64_t n)
+{
+    if (array && json_array_size(array) == (size_t)n)
+        return array;
+    json_decref(array);
+    return NULL;
+}
+
+/* NULL when memory is short. */
 static json_t *curve_json(const Points *points)
 {
     json_t *i = json_array(), *t = json_array(), *s = json_array(), *v = json_array();
-    for (int64_t k = 0; k < points->n_points; k++) {
+    int64_t n = points->n_points;
+    for (int64_t k = 0; k < n; k++) {
         const Point *p = &points->point[k];
         json_array_append_new(i, json_integer(p->iter));
         json_array_append_new(t, json_integer(p->tokens));
         json_array_append_new(s, json_real(round(p->seconds * 1e3) * 1e-3));
         json_array_append_new(v, json_real(p->value));
     }
-    return json_pack("{s:o, s:o, s:o, s:o}", "i", i, "t", t, "s", s, "v", v);
+    return json_pack("{s:o, s:o, s:o, s:o}", "i", whole(i, n), "t", whole(t, n), "s", whole(s, n),
+                     "v", whole(v, n));
 }
 
 /* The points become curves[key], whatever `err` says of them, and are freed. */
@@ -86,7 +98,7 @@ static json_t *counts_json(const int64_t *count, int64_t n)
     json_t *array = json_array();
     for (int64_t i = 0; i < n; i++)
         json_array_append_new(array, json_integer(count[i]));
-    return array;
+    return whole(array, n);
 }
 
 static json_t *object_or_null(json_t *object)
@@ -128,8 +140,8 @@ static json_t *reference_json(const Reference *r)
         json_array_append_new(t, json_integer(r->point[k].step * r->step_tokens));
         json_array_append_new(v, json_real(r->point[k].val_loss));
     }
-    return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", r->name, "source", r->source, "i", i, "t",
-                     t, "v", v);
+    return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", r->name, "source", r->source, "i",
+                     whole(i, r->n_points), "t", whole(t, r->n_points), "v", whole(v, r->n_points));
 }
 
 static json_t *references_json(void)
@@ -139,7 +151,7 @@ static json_t *references_json(void)
     json_t *array = json_array();
     for (int32_t i = 0; i < n_references; i++)
         json_array_append_new(array, reference_json(&r[i]));
-    return array;
+    return whole(array, n_references);
 }
 
 /* ---- text -------------------------------------------------------------------------------- */

@@ -12,7 +12,7 @@ cd "$work"
 export OMP_NUM_THREADS=1
 
 corpus=$here/corpus
-mkdir -p "$corpus"/{config,shards,dataset,meta,pickle,bpe,safetensors,index,record,hf_config,manifest}
+mkdir -p "$corpus"/{config,shards,dataset,meta,pickle,bpe,safetensors,index,record,hf_config,manifest,folder}
 seed() { printf "$3" >"$corpus/$1/$2"; } # TARGET NAME FORMAT
 fail_at() { printf "\\$(printf %03o $((0xE0 + $1)))"; } # the end of an input in which allocation K fails
 little() { # N BYTES: an integer, its lowest byte first
@@ -32,6 +32,7 @@ for bias in true false; do
     cp "$step/trainer.json" "$corpus/record/$bias"
     cp "$step/config.json" "$corpus/hf_config/$bias"
     cp "$step/MANIFEST.json" "$corpus/manifest/$bias"
+    { printf M && cat "out_$bias/metrics.jsonl"; } >"$corpus/folder/metrics_$bias"
 done
 cp out_true/step_00000001/optimizer.safetensors "$corpus/safetensors/optimizer"
 cp chars/meta.json "$corpus/meta/char"
@@ -344,3 +345,10 @@ sed 's/"version": 1/"version": 2/' "$corpus/manifest/empty" >"$corpus/manifest/v
 sed 's/"files": \[/"files": {/; s/^  \],/  },/' "$corpus/manifest/version" | sed 's/"version": 2/"version": 1/; /config.json/d' >"$corpus/manifest/no_array"
 seed manifest short '{}'
 for ((k = 0; k < 10; k++)); do { cat "$corpus/manifest/right"; fail_at $k; } >"$corpus/manifest/no_memory_$k"; done
+
+# ---- what a run left ----------------------------------------------------------------------------------
+
+seed folder run 'R{"version":1,"config":{"n_layer":"4"},"plan":{"regions":[{"group":"a","offset":0,"bytes":9}],"total_bytes":9}}'
+seed folder samples 'S{"iter":1,"text":"a"}\n'
+seed folder trainer 'T{"config":{"n_layer":"4"}}'
+seed folder tag 'R{"config":{"a":"<"}}'

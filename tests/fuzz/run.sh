@@ -40,7 +40,7 @@ run_target() { # target
 }
 
 targets=("$@")
-[ $# -gt 0 ] || targets=(config dataset shards meta pickle bpe safetensors index record hf_config manifest)
+[ $# -gt 0 ] || targets=(config dataset shards meta pickle bpe safetensors index record hf_config manifest folder)
 faults=0
 for target in "${targets[@]}"; do
     run_target "$target" || faults=$((faults + 1))
