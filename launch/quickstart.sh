@@ -51,10 +51,11 @@ echo "trained in $((SECONDS - started)) s"
 step "5/5 sampling"
 unset OMP_NUM_THREADS
 ./gpt_sample out-quickstart --num_samples=3 --max_new_tokens=300 --temperature=0.8 --prompt=$'\n'
+./gpt_report out-quickstart
 
 cat <<'END'
 
-The checkpoint is the newest directory in out-quickstart/: a Hugging Face model directory.
+The checkpoint is the newest directory in out-quickstart/: a Hugging Face model directory. Its curves: out-quickstart/report.html
 Go on:   ./gpt_sample out-quickstart --prompt='In the beginning'
          mpirun -np 2 ./gpt_ddp configs/quickstart.ini --init_from=resume --max_iters=4000 --lr_decay_iters=4000
          ./gpt_ddp --help

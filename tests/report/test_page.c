@@ -167,6 +167,22 @@ static void test_verdicts(void **state)
     assert_true(!other.is_compared && !other.is_right);
 }
 
+/* The same model in steps of other sizes has another course. */
+static void test_reference_needs_the_same_steps(void **state)
+{
+    Temp *t = *state;
+    Folder folder;
+    check_no_err(folder_open(&folder, make_run(t, "a", "1.9", "1e-3", "shakespeare_char")));
+    assert_non_null(reference_of(&folder));
+    json_object_set_new(folder.config, "batch_size", json_string("48"));
+    assert_null(reference_of(&folder));
+    check_part(reference_verdict(&folder).text, "No reference run has this model");
+    json_object_set_new(folder.config, "batch_size", json_string("12"));
+    json_object_set_new(folder.config, "n_embd", json_string("129"));
+    assert_null(reference_of(&folder));
+    folder_close(&folder);
+}
+
 static void test_reference_between_its_points(void **state)
 {
     (void)state;
@@ -311,6 +327,7 @@ int main(void)
         WITH_FOLDER(test_nothing_breaks_out),
         WITH_FOLDER(test_two_runs),
         WITH_FOLDER(test_verdicts),
+        WITH_FOLDER(test_reference_needs_the_same_steps),
         cmocka_unit_test(test_reference_between_its_points),
         cmocka_unit_test(test_shared_memory_counts_once),
         cmocka_unit_test(test_plans_that_make_no_sense),
