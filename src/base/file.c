@@ -350,6 +350,31 @@ Err dir_remove(const char *path)
     return OK;
 }
 
+static bool is_temporary(const char *name)
+{
+    const size_t n_digits = 16;
+    return name[0] == '.' && strspn(name + 1, "0123456789abcdef") == n_digits &&
+           strcmp(name + 1 + n_digits, ".tmp") == 0;
+}
+
+static Err remove_temporary(const char *dir, const char *name)
+{
+    char path[FILE_PATH_BYTES];
+    TRY(path_join(path, dir, name));
+    return unlink(path) == 0 ? OK : dir_remove(path);
+}
+
+void dir_remove_temporaries(const char *path)
+{
+    char **names = NULL;
+    int32_t n_names = 0;
+    err_free(dir_list(path, &names, &n_names)); /* a directory that is not there has none */
+    for (int32_t i = 0; i < n_names; i++)
+        if (is_temporary(names[i]))
+            err_free(remove_temporary(path, names[i]));
+    dir_list_free(names, n_names);
+}
+
 /* ---- reading ----------------------------------------------------------------------------- */
 
 /* A pipe without a writer must not hang us, nor a device without an end. */

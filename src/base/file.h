@@ -46,6 +46,9 @@ size_t dir_bytes(const char *path);
 /* Remove a directory of plain files (the shape of a checkpoint), or a symbolic link, but not what it
  * points to; missing is not an error. */
 Err dir_remove(const char *path);
+/* Remove what has a name of path_temporary in it, as far as that can be done: a program was killed
+ * over it. Only where nobody else writes. */
+void dir_remove_temporaries(const char *path);
 /* rename(from, to), then fsync the parent of `to`. */
 Err path_rename(const char *from, const char *to);
 /* out (FILE_PATH_BYTES) = a sibling of `path` named ".<16 random hex digits>.tmp": no two ranks or

@@ -424,6 +424,8 @@ static Err say_start(Trainer *t, const DeviceInfo *info)
 static Err open_log(Trainer *t)
 {
     const RunConfig *run = &t->cfg->run;
+    if (t->comm->rank == 0)
+        dir_remove_temporaries(run->out_dir);
     TRY(log_open(&t->log, run->out_dir, t->progress.step));
     if (t->comm->rank == 0)
         TRY(run_file_write(run->out_dir, t->cfg, t->plan));

@@ -179,6 +179,24 @@ static void test_remove_does_not_follow_a_link(void **state)
     check_err(dir_remove(temp_path(t, "kept/file")), ERR_WRITE, "not a directory");
 }
 
+static void test_temporaries_are_removed_by_their_names(void **state)
+{
+    Temp *t = *state;
+    char file[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
+    static const char *const kept[] = {"a", ".0123456789abcdef.json", ".0123456789abcde.tmp"};
+    for (int32_t i = 0; i < 3; i++)
+        temp_write_text(t, kept[i], "x");
+    check_no_err(path_temporary(file, temp_path(t, "metrics.jsonl")));
+    check_no_err(file_publish(file, "x", 1));
+    check_no_err(path_temporary(path, temp_path(t, "x")));
+    check_no_err(dir_make(path));
+    dir_remove_temporaries(t->dir);
+    assert_false(path_exists(file) || path_exists(path));
+    for (int32_t i = 0; i < 3; i++)
+        assert_true(path_exists(temp_path(t, kept[i])));
+    dir_remove_temporaries(path); /* missing is fine */
+}
+
 static void test_rename_replaces(void **state)
 {
     Temp *t = *state;
@@ -558,6 +576,7 @@ int main(void)
         IN_TEMP(test_remove_takes_the_files_along),
         IN_TEMP(test_remove_refuses_deeper_trees),
         IN_TEMP(test_remove_does_not_follow_a_link),
+        IN_TEMP(test_temporaries_are_removed_by_their_names),
         IN_TEMP(test_rename_replaces),
         IN_TEMP(test_map_shows_the_bytes),
         IN_TEMP(test_map_of_an_empty_file),

@@ -55,7 +55,8 @@ run_to_the_end() { # OUT NP
     done
     [ "$(newest_step "$1")" = $steps ] || fail "$1: ended at step $(newest_step "$1")"
     must_match "$1" "$2"
-    [ "$(ls -A "$1" | grep -cv '^step_\|^metrics.jsonl$\|^events.out.tfevents')" = 0 ] || fail "$1: left behind: $(ls -A "$1" | grep -v '^step_')"
+    left=$(ls -A "$1" | grep -v '^step_\|^metrics.jsonl$\|^run.json$\|^events.out.tfevents')
+    [ -z "$left" ] || fail "$1: left behind: $left"
     runs=$((runs + 1))
     rm -rf "$1"
 }

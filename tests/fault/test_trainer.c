@@ -349,6 +349,15 @@ static void test_a_disk_that_hangs_is_named(void **state)
     assert_true(has(run, 1));
 }
 
+static void test_a_start_removes_what_a_killed_one_was_writing(void **state)
+{
+    TestRun *run = *state;
+    check_no_err(dir_make(run->cfg.run.out_dir));
+    temp_write_text(&run->temp, "out/.0123456789abcdef.tmp", "half of metrics.jsonl");
+    start(run);
+    assert_false(path_exists(temp_path(&run->temp, "out/.0123456789abcdef.tmp")));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -369,6 +378,7 @@ int main(void)
         TEST(test_space_is_looked_at_first),
         TEST(test_space_is_looked_at_by_the_writer),
         TEST(test_a_disk_that_hangs_is_named),
+        TEST(test_a_start_removes_what_a_killed_one_was_writing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
