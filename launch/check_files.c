@@ -104,6 +104,8 @@ static Err nearest_dir(const char *path, char *out)
     while (!path_is_dir(out)) {
         if (path_exists(out))
             FAIL(ERR_WRITE, "%s is no directory: choose another out_dir", out);
+        if (strcmp(out, ".") == 0)
+            FAIL(ERR_WRITE, "%s: the present directory cannot be looked at", path);
         char *slash = strrchr(out, '/');
         if (slash == out)
             slash[1] = '\0';
@@ -145,20 +147,14 @@ static Err try_writing(const char *dir, double *seconds)
     return err_first(err, dir_remove(temporary));
 }
 
-/* Bytes of a checkpoint: weights and two moments in float32. */
-static size_t checkpoint_bytes(const Config *cfg, int64_t vocab_size)
-{
-    GptDims dims = gpt_dims(cfg, plan_vocab_size(cfg, vocab_size));
-    return (size_t)gpt_param_count(&dims, true) * 3 * sizeof(float);
-}
-
 static Err check_room(const Config *cfg, const char *dir, size_t wanted, size_t *free_bytes)
 {
     if (!dir_free_bytes(dir, free_bytes))
         *free_bytes = SIZE_MAX;
-    if (*free_bytes < wanted)
+    if (*free_bytes < checkpoint_room(wanted))
         FAIL(ERR_WRITE,
-             "%s: %s are free, and a checkpoint takes %s: make room or choose another out_dir",
+             "%s: %s are free, and a checkpoint takes %s and a tenth more to be safe: make room or "
+             "choose another out_dir",
              cfg->run.out_dir, human_bytes(*free_bytes).text, human_bytes(wanted).text);
     return OK;
 }
@@ -167,7 +163,8 @@ void check_out_dir(Check *c, int64_t vocab_size)
 {
     const Config *cfg = c->cfg;
     char dir[FILE_PATH_BYTES] = "";
-    size_t one = checkpoint_bytes(cfg, vocab_size), free_bytes = 0;
+    GptDims dims = gpt_dims(cfg, plan_vocab_size(cfg, vocab_size));
+    size_t one = checkpoint_bytes(&dims), free_bytes = 0;
     double seconds = 1;
     Err err = OK;
     if (c->comm->rank == 0) {

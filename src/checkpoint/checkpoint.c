@@ -3,6 +3,16 @@
 #include "checkpoint/protocol.h"
 #include "checkpoint/save.h"
 
+size_t checkpoint_bytes(const GptDims *dims)
+{
+    return (size_t)gpt_param_count(dims, true) * 3 * sizeof(float);
+}
+
+size_t checkpoint_room(size_t n_bytes)
+{
+    return n_bytes + n_bytes / 10;
+}
+
 /* Each phase ends in an agreement, so all ranks return from the same place. */
 static Err run_save(Save *save)
 {

@@ -53,6 +53,11 @@ typedef struct {
     const char *tuning; /* choices of device_tuning_export to keep, on rank 0; NULL or "": none */
 } CheckpointState;
 
+/* Bytes of the tensors of a checkpoint: weights and two moments in float32. */
+size_t checkpoint_bytes(const GptDims *dims);
+/* Bytes that are to be free before so many are written: a tenth more. */
+size_t checkpoint_room(size_t n_bytes);
+
 /* out_dir/step_%08d. Collective. ERR_WRITE (agreed over ranks) leaves older checkpoints as they
  * were and no temporary directory. An existing directory of that step is replaced. */
 Err checkpoint_save(const CheckpointState *state, const Progress *progress);

@@ -41,8 +41,8 @@ static Err as_write_fault(Err err)
  * writes have the last word. */
 static Err check_space(const Save *save)
 {
-    size_t tensors = save_tensor_bytes(save->state), wanted = tensors + tensors / 10, free_bytes;
-    if (!dir_free_bytes(save->out_dir, &free_bytes) || free_bytes >= wanted)
+    size_t tensors = save_tensor_bytes(save->state), free_bytes;
+    if (!dir_free_bytes(save->out_dir, &free_bytes) || free_bytes >= checkpoint_room(tensors))
         return OK;
     FAIL(ERR_WRITE,
          "%s: %s free, a checkpoint takes %s and a tenth more to be safe: make room, or choose an "

@@ -34,15 +34,9 @@ StopReason trainer_wants_stop(const Trainer *t)
     return deadline_reached(&t->deadline, activity_now_ns(), step_s);
 }
 
-/* Weights and two moments, in float32. */
-static size_t checkpoint_bytes(const Trainer *t)
-{
-    return (size_t)gpt_param_count(&t->plan->dims, true) * 3 * sizeof(float);
-}
-
 void trainer_keep_to(Trainer *t, const JobTimes *times)
 {
-    deadline_init(&t->deadline, times, t->cfg->run.stop_after, checkpoint_bytes(t));
+    deadline_init(&t->deadline, times, t->cfg->run.stop_after, checkpoint_bytes(&t->plan->dims));
     if (times->job_end_ns == 0)
         return;
     double left_s = (double)(times->job_end_ns - activity_now_ns()) * 1e-9;
