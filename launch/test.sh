@@ -2,16 +2,18 @@
 # Install what is missing, build, and run every test that needs no GPU: plainly, under sanitizers, the CUDA backend
 # on an emulated GPU, plainly and under sanitizers, and the real CUDA program as far as a machine without a driver goes.
 #
-#     ./launch/test.sh             everything
+#     ./launch/test.sh             everything that a change should pass: under 20 minutes on two cores
 #     ./launch/test.sh --quick     the plain build only
+#     ./launch/test.sh --long      with more ranks on the emulated GPU, and its kernels under ThreadSanitizer
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=false
+quick=false long=false
 case ${1:-} in
 "") ;;
 --quick) quick=true ;;
-*) echo "usage: $0 [--quick]" >&2; exit 64 ;;
+--long) long=true ;;
+*) echo "usage: $0 [--quick | --long]" >&2; exit 64 ;;
 esac
 
 ./launch/install.sh --tests
@@ -51,23 +53,26 @@ build build-asan -DGPT_CUDA=off -DGPT_SANITIZE=address,undefined \
 GPT_MAX_RANKS=2 run_tests build-asan -LE '^fault$' \
     -E '_np[134]$|^fuzz_|^plan_choose$|^e2e_(zero2|repeat|numbers|signals)$|^house_|^slurm_'
 
-# Every kernel and the whole CUDA path on the CPU, one fiber per GPU thread. What does not touch a device ran above, and
-# e2e_cuda trains on 1 to 4 ranks.
+# Every kernel and the whole CUDA path on the CPU, one fiber per GPU thread. What does not touch a device ran above. Suites
+# run on four ranks, scripts on up to two (--long: four).
+$long && emulated_ranks=4 || emulated_ranks=2
 build build-emulated -DGPT_CUDA=emulated -DGPT_PROGRAM_DIR="$PWD/build-emulated/bin"
-run_tests build-emulated -E '^cuda_registers$|^train_watchdog$|^comm_(abort|control|single)|_np[13]$' -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload|zero2)$)'
+GPT_MAX_RANKS=$emulated_ranks run_tests build-emulated \
+    -E '^cuda_registers$|^train_watchdog$|^comm_(abort|control|single)|_np[123]$' \
+    -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload|zero2)$)'
 
-# The op suites there again, in bfloat16 (whose kernels have all that the others have): every access to memory, then
-# every pair of accesses that no barrier orders. tests/cuda_on_cpu/README.md says how to run all dtypes.
+# The op suites there again, in bfloat16 (whose kernels have all that the others have): every access to memory, and with
+# --long every pair of accesses that no barrier orders. tests/cuda_on_cpu/README.md says how to run all dtypes.
 target=suites build build-emulated-asan -DGPT_CUDA=emulated \
     -DGPT_SANITIZE=address,undefined -DGPT_PROGRAM_DIR="$PWD/build-emulated-asan/bin"
 GPT_OP_VARIANT=cuda-bf16 run_tests build-emulated-asan -L '^suites$'
-if command -v clang++ >/dev/null; then
+if $long && command -v clang++ >/dev/null; then
     target=suites CC=clang CXX=clang++ build build-emulated-tsan -DGPT_CUDA=emulated -DGPT_SANITIZE=thread \
         -DGPT_WERROR=OFF -DGPT_PROGRAM_DIR="$PWD/build-emulated-tsan/bin" # clang counts what OpenMP would use as unused
     GPT_OP_VARIANT=cuda-bf16 run_tests build-emulated-tsan -L '^suites$' \
         -R '_(attention|layernorm|cross_entropy|embedding|reduce|emulator)$' # those with barriers
 else
-    echo "skipped: ThreadSanitizer on the emulated GPU (no clang here)"
+    echo "skipped: ThreadSanitizer on the emulated GPU (it takes --long, and clang)"
 fi
 
 if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then

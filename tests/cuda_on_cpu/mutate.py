@@ -281,6 +281,7 @@ CHOOSE = "kernels/cuda/gemm_choose.c", ["cuda_on_cpu_gemm_choice"]
 NCCL = "comm/comm_nccl.c", ["comm_data_np2"]
 REDUCER = "src/optim/reducer.c", ["optim_reducer_np2"]
 STEP = "src/train/step.c", ["train_trainer_np2"]
+GRADS = "src/train/grads.c", ["train_trainer_np2"]
 
 
 def bug(place, name, old, new, tests=None):
@@ -407,8 +408,8 @@ BUGS = [
         "    reducer_publish(&t->reducer);\n"
         "    adamw_update(&t->optim, t->dev, t->model.params, summed_grads(t), lr,\n"
         "                 clip_scale(t, norm) / loss_scale, t->progress.n_updates + 1);"),
-    bug(STEP, "forward does not wait for the parameters",
-        "if (m == 0)\n            err = err_first(err, reducer_await(&t->reducer));", ""),
+    bug(GRADS, "forward does not wait for the parameters",
+        "if (m == 0)\n            err = err_first(err, reducer_await(&t->reducer));\n", ""),
 ]
 QUICK = ["kernels/cuda/column_sums.cu: bias gradient overwritten",
          "kernels/cuda/linear.c: weight gradient loses its beta",
