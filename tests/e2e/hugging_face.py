@@ -3,6 +3,8 @@
     hugging_face.py make    MODELS in the working folder, as transformers saves them, and data/NAME with one window of random
                             tokens to validate; prints "NAME LOSS", the loss of that window
     hugging_face.py look DIR TOKENS ...    prints "DIR LOSS" for each; complaints about tensors end it
+    hugging_face.py write DIR TOKENIZER    a model with that vocabulary into DIR, as transformers saves both; DIR/PROMPT0.txt ... and
+                            what it writes by the likeliest token, DIR/WANTED0.txt ...
 """
 import os
 import shutil
@@ -69,8 +71,39 @@ def make():
     make_old()
 
 
+def write(folder, tokenizer_folder):
+    torch.manual_seed(2)
+    tokenizer = hf.GPT2TokenizerFast(f"{tokenizer_folder}/vocab.json", f"{tokenizer_folder}/merges.txt")
+    vocab = len(tokenizer)
+    config = hf.GPT2Config(n_layer=3, n_head=4, n_embd=64, vocab_size=vocab, n_positions=64, initializer_range=0.3,
+                           bos_token_id=None, eos_token_id=None)
+    model = hf.GPT2LMHeadModel(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    shutil.copy(f"{tokenizer_folder}/vocab.json", folder)
+    shutil.copy(f"{tokenizer_folder}/merges.txt", folder)
+    of_char = {c: b for b, c in bytes_to_unicode().items()}
+    of_id = {i: bytes(of_char[c] for c in t) if t != "<|endoftext|>" else t.encode() for t, i in tokenizer.get_vocab().items()}
+    for i, prompt in enumerate(("it was the best of times", "\n", "<|endoftext|>über 东京, it was")):
+        ids = torch.tensor([tokenizer.encode(prompt)])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=40, do_sample=False, pad_token_id=0)
+        with open(f"{folder}/PROMPT{i}.txt", "w") as f:
+            f.write(prompt)
+        with open(f"{folder}/WANTED{i}.txt", "wb") as f:
+            f.write(b"".join(of_id[t] for t in out[0].tolist()) + b"\n---------------\n")
+
+
+def bytes_to_unicode():
+    """GPT-2's: which character stands for which byte in a vocabulary."""
+    same = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [b for b in range(256) if b not in same]
+    return {b: chr(b) for b in same} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
 if sys.argv[1] == "make":
     make()
+elif sys.argv[1] == "write":
+    write(sys.argv[2], sys.argv[3])
 else:
     for i in range(2, len(sys.argv), 2):
         look(sys.argv[i], sys.argv[i + 1])

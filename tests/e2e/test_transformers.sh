@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Hugging Face in and out: models that transformers saved (one file or several, float32 or half, positions cut) have the
 # same loss here and go on training; their checkpoints open with transformers without a word about tensors, and have the
-# same loss there.
+# same loss there. And the same model writes the same text by the likeliest token.
 #
 #     GPT_PYTHON   a python3 with torch, transformers and safetensors (default python3; skipped without them)
 source "$(dirname "$0")/lib.sh"
@@ -49,6 +49,13 @@ done
 
 run old-eval --init_from=old --dataset=single --eval_only=true
 [ "$(last_val old-eval)" = "$(last_val single-eval)" ] || fail "an old file: $(last_val old-eval)"
+
+hugging_face write writer "$GPT_SOURCE/tests/golden/bpe"
+for wanted in writer/WANTED*.txt; do
+    "$bin/gpt_sample" writer --prompt="FILE:${wanted/WANTED/PROMPT}" --temperature=0 --max_new_tokens=40 --num_samples=1 --stop_at_eot=false \
+        --device=cpu >text 2>text.err || fail "gpt_sample: $(cat text.err)"
+    cmp "$wanted" text || fail "$wanted is another text here"
+done
 
 mkdir data/zeros
 head -c 400 /dev/zero | tee data/zeros/train.bin >data/zeros/val.bin

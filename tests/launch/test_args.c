@@ -141,6 +141,20 @@ static void numbers_have_bounds(void **state)
     assert_true(value == 0.25);
 }
 
+static void a_choice_is_one_of_its_words(void **state)
+{
+    (void)state;
+    static const char *const WORDS[] = {"auto", "cpu", "cuda", NULL};
+    int32_t which = 7;
+    check_no_err(args_choice(&(Flag){.name = "x"}, WORDS, &which));
+    assert_int_equal(which, 7);
+    check_no_err(args_choice(&(Flag){.name = "x", .text = "cuda"}, WORDS, &which));
+    assert_int_equal(which, 2);
+    check_err(args_choice(&(Flag){.name = "x", .text = "cud"}, WORDS, &which), ERR_USAGE,
+              "--x=cud: should be auto, cpu or cuda");
+    assert_int_equal(which, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +168,7 @@ int main(void)
         cmocka_unit_test(unknown_arguments_are_named),
         cmocka_unit_test(integers_have_bounds),
         cmocka_unit_test(numbers_have_bounds),
+        cmocka_unit_test(a_choice_is_one_of_its_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
