@@ -19,6 +19,10 @@
 # the exit code is 71. The exit code is the program's otherwise, so a site may also requeue by RequeueExit=85.
 set -u
 
+# Slurm's warning before the time is up must not end this script while there are no ranks to pass it on to: they know
+# the end of the job themselves.
+trap : USR1
+
 program=(./gpt_ddp)
 one_task=()          # before a program that is to run once
 container_options=() # of srun

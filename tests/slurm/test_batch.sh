@@ -33,7 +33,7 @@ END
 cat >gpt_ddp <<'END'
 #!/bin/bash
 # Ends with $CODE; with CODE=signal runs until USR1, then takes a while to save. SAVES=1: a checkpoint of one update more.
-[ "${!#}" = --print-config ] && { echo "out_dir = \"$OUT\""; exit "${SETTINGS:-0}"; }
+[ "${!#}" = --print-config ] && { [ -z "${BATCH:-}" ] || kill -USR1 "$BATCH"; echo "out_dir = \"$OUT\""; exit "${SETTINGS:-0}"; }
 [ "$1" = --check ] && exit "${CHECK:-0}"
 echo "ends at ${SLURM_JOB_END_TIME:-?}" >>calls
 [ "${SAVES:-0}" = 1 ] && mkdir -p "$OUT/step_$(printf %08d "$(ls -d "$OUT"/step_* 2>/dev/null | wc -l)")"
@@ -179,6 +179,11 @@ grep -q '^mpirun .* apptainer exec .*/images/a.sif ./gpt_ddp configs/my.ini $' c
 run 0 slurm/container.sbatch && fail "container.sbatch without an image"
 
 # ---- signals ------------------------------------------------------------------------------------------------------
+
+# USR1 before there are ranks does not end the script.
+rm -rf calls out "$OUT" && touch calls
+CODE=85 bash -c 'BATCH=$$ exec bash "$0"' $script >out 2>&1
+[ $? = 85 ] && grep -qx 'scontrol requeue 17' calls || fail "a signal before the ranks ended the script"
 
 # USR1 to the batch script, twice: the ranks get it, may finish saving, and their code is the job's.
 rm -rf calls out started "$OUT" && touch calls
