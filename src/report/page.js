@@ -369,7 +369,7 @@ class Chart {
         const [low, high] = this.x, far = (high - low) * .01;
         const rows = found.map(({ curve, x, v }) => element("div", {}, [
             element("i", { className: "dot " + curve.tint }), element("span", { textContent: curve.name }),
-            element("em", { textContent: curve.note || (Math.abs(x - this.cursor) > far ? AXES[view.x].value(x).toLowerCase() : "") }),
+            element("em", { textContent: [curve.note, Math.abs(x - this.cursor) > far ? AXES[view.x].value(x).toLowerCase() : ""].filter(Boolean).join(", ") }),
             element("b", { textContent: this.format(v) })]));
         this.tip.replaceChildren(element("b", { className: "when", textContent: AXES[view.x].value(this.cursor) }), ...rows);
         this.tip.hidden = false;
