@@ -2,8 +2,15 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
+
+static bool is_ignored(int number)
+{
+    struct sigaction action;
+    return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
 
 static sigset_t awaited_signals(void)
 {
@@ -12,6 +19,8 @@ static sigset_t awaited_signals(void)
     sigaddset(&set, SIGUSR1);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    if (!is_ignored(SIGHUP)) /* as nohup leaves it */
+        sigaddset(&set, SIGHUP);
     return set;
 }
 
@@ -43,6 +52,7 @@ Err signals_install(int *stop_signal)
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is a write that fails, which is survived */
+    signal(SIGPIPE, SIG_IGN); /* so are log lines that nobody reads any more */
     if (!error)
         error = pthread_create(&thread, NULL, wait_for_signals, stop_signal);
     if (error)

@@ -1,11 +1,11 @@
-/* Signals: SIGUSR1, SIGTERM and SIGINT ask the run to save and leave; a second SIGTERM or SIGINT
- * ends it at once.
+/* Signals: SIGUSR1, SIGTERM, SIGINT and SIGHUP (unless it is ignored, as under nohup) ask the run
+ * to save and leave; a second one, but for SIGUSR1, ends it at once.
  *
  * They are blocked in every thread and taken by one that waits for them. A handler would run on the
  * stack of whatever thread the signal finds, and the matrix products of oneDNN use the stack
  * pointer as a plain register: a handler writes its frame into the heap there (seen as "corrupted
  * size vs. prev_size"; 45 % of random instants). SIGXFSZ is ignored: past the limit on
- * file sizes a write fails, as on a full disk. */
+ * file sizes a write fails, as on a full disk. SIGPIPE is: a run outlives the reader of its log. */
 #ifndef GPT_LAUNCH_SIGNALS_H
 #define GPT_LAUNCH_SIGNALS_H
 

@@ -22,7 +22,7 @@ start() {
     local np=$1 out=$2
     shift 2
     local launch=(mpirun --oversubscribe -np "$np")
-    [ "$np" = 1 ] && launch=()
+    [ "$np" = 1 ] && launch=(env --default-signal=HUP,PIPE) # which nohup and some runners ignore
     "${launch[@]}" "$bin/gpt_ddp" "${tiny[@]}" --out_dir="$out" --max_iters=1000000 "$@" >"$out.log" 2>"$out.err" &
     pid=$!
 }
@@ -40,7 +40,7 @@ ends_with() {
 }
 
 # USR1 through mpirun, and straight to one process; TERM and INT too.
-for case in "2 USR1" "1 USR1" "1 TERM" "1 INT"; do
+for case in "2 USR1" "1 USR1" "1 TERM" "1 INT" "1 HUP"; do
     read -r np signal <<<"$case"
     out=stopped_${np}_$signal
     start "$np" "$out"
@@ -56,6 +56,18 @@ done
 # The stopped run of two ranks goes on to the same bits.
 must_train 2 stopped_2_USR1 --max_iters=$steps --init_from=resume
 same_bits whole stopped_2_USR1 $steps
+
+# nohup keeps its meaning, and a run outlives the reader of its log.
+nohup "$bin/gpt_ddp" "${tiny[@]}" --out_dir=nohup --max_iters=1000000 >nohup.log 2>nohup.err &
+pid=$!
+wait_for nohup/metrics.jsonl 6
+kill -HUP $pid
+lines=$(wc -l <nohup/metrics.jsonl)
+wait_for nohup/metrics.jsonl $((lines + 50))
+kill -TERM $pid
+ends_with 85 "TERM under nohup"
+env --default-signal=PIPE "$bin/gpt_ddp" "${tiny[@]}" --out_dir=unread --max_iters=$steps 2>unread.err | head -3 >/dev/null
+[ $? = 0 ] || fail "nobody reads the log: $(cat unread.err)"
 
 # One rank alone has the signal: all stop at the same step.
 start 2 one_rank
