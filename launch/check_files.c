@@ -172,7 +172,7 @@ void check_out_dir(Check *c, int64_t vocab_size)
         if (!err)
             err = check_room(cfg, dir, one, &free_bytes);
         if (!err)
-            err = try_writing(dir, &seconds);
+            err = err_prefix(try_writing(dir, &seconds), "make it writable or choose another");
     }
     if (!check_passed(c, "out_dir", comm_agree(c->comm, err)))
         return;

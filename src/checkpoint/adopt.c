@@ -1,5 +1,6 @@
 /* The shape of a model that is there already, as settings. */
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/names.h"
 
 static void adopt_number(Config *cfg, const char *key, int64_t *setting, int64_t value)
 {
@@ -20,9 +21,29 @@ static void adopt(Config *cfg, const GptDims *dims)
         model->gelu = dims->gelu == GELU_ERF ? CONFIG_GELU_ERF : CONFIG_GELU_TANH;
 }
 
+/* Said of the setting: "cannot open gpt2/config.json" does not tell who wanted it. */
+static Err require_model(const char *dir)
+{
+    char config[FILE_PATH_BYTES];
+    TRY(path_join(config, dir, CONFIG_NAME));
+    if (!path_is_dir(dir))
+        FAIL(ERR_MISSING,
+             "init_from = %s: no such directory; it is scratch, resume, auto, or a directory with "
+             "a model",
+             dir);
+    if (!path_exists(config))
+        FAIL(ERR_MISSING,
+             "init_from = %s: no %s there; name a Hugging Face directory, or a checkpoint "
+             "(step_...) "
+             "inside an out_dir",
+             dir, CONFIG_NAME);
+    return OK;
+}
+
 static Err adopt_directory(Config *cfg)
 {
     GptDims dims;
+    TRY(require_model(cfg->model.init_from));
     TRY(checkpoint_read_dims(cfg->model.init_from, &dims));
     adopt(cfg, &dims);
     adopt_number(cfg, "vocab_size", &cfg->model.vocab_size, dims.vocab_size);

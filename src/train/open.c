@@ -234,9 +234,12 @@ static Err refuse_old_checkpoints(const Trainer *t)
     TRY(checkpoint_newest(out_dir, &found, newest));
     if (found)
         FAIL(ERR_USAGE,
-             "out_dir %s holds checkpoints of an earlier run (%s): continue it with "
-             "init_from = resume or auto, choose another out_dir, or remove them",
-             out_dir, newest);
+             "out_dir %s holds checkpoints of an earlier run (%s): %s, choose another out_dir, or "
+             "remove them",
+             out_dir, newest,
+             config_init_kind(t->cfg) == INIT_AUTO
+                 ? "none of them can be used: put back a whole one"
+                 : "continue it with init_from = resume or auto");
     return OK;
 }
 
@@ -266,6 +269,17 @@ static Err start_from_weights(Trainer *t, const char *dir)
     return OK;
 }
 
+/* Said when a resumed run is at its end: raising max_iters is easily forgotten. */
+static void notice_nothing_left(Trainer *t)
+{
+    int64_t max_iters = t->cfg->optim.max_iters;
+    if (t->progress.step >= max_iters && !t->cfg->run.eval_only)
+        log_say(&t->log,
+                "notice: the checkpoint has %" PRId64 " steps and max_iters is %" PRId64
+                ": nothing is left to train; a larger max_iters goes on",
+                t->progress.step, max_iters);
+}
+
 /* Said when the samples consumed are not what this config would have consumed in as many steps. */
 static void notice_changed_batch(Trainer *t)
 {
@@ -290,6 +304,7 @@ static Err resume_from(Trainer *t, const char *dir)
     t->saves.saved_step = t->progress.step;
     log_say(&t->log, "resuming from %s", dir);
     notice_changed_batch(t);
+    notice_nothing_left(t);
     return OK;
 }
 
