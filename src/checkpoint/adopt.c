@@ -34,8 +34,7 @@ static Err require_model(const char *dir)
     if (!path_exists(config))
         FAIL(ERR_MISSING,
              "init_from = %s: no %s there; name a Hugging Face directory, or a checkpoint "
-             "(step_...) "
-             "inside an out_dir",
+             "(step_...) inside an out_dir",
              dir, CONFIG_NAME);
     return OK;
 }
