@@ -17,7 +17,7 @@ for i in $(seq 200); do echo "line $i: the cat sat on the mat, and the mat was f
 sample() { local name=$1; shift; "$bin/gpt_sample" --device=cpu "$@" >"$name" 2>"$name.err" || fail "$name: $(cat "$name.err")"; }
 same() { cmp -s "$1" "$2" || fail "$1 and $2 differ"; }
 differ() { ! cmp -s "$1" "$2" || fail "$1 and $2 are the same"; }
-short="--num_samples=2 --max_new_tokens=40" # past block_size: the window moves
+short="--num_samples=2 --max_new_tokens=20" # past block_size: the window moves
 
 # shellcheck disable=SC2086
 {
@@ -45,16 +45,16 @@ same first whole # with and without kept keys
 same first defaults
 differ first seed
 differ wide top_p
-grep -qE '^gpt_sample: 80 tokens in [0-9.]+ s, [0-9.]+ tokens/s \(cpu, float32\)$' first.err ||
+grep -qE '^gpt_sample: 40 tokens in [0-9.]+ s, [0-9.]+ tokens/s \(cpu, float32\)$' first.err ||
     fail "first: $(cat first.err)"
 [ "$(grep -c '^---------------$' first)" = 2 ] || fail "first: not two samples"
 [ "$(head -c 7 first)" = "the cat" ] || fail "first: does not begin with the prompt"
 [ "$(head -c 1 default | od -An -tx1 | tr -d ' ')" = 0a ] || fail "default: does not begin with a newline"
-[ "$(wc -c <first)" = $((2 * (7 + 40 + 17))) ] || fail "first: $(wc -c <first) bytes"
-[ "$(head -c 47 greedy)" = "$(tail -c 64 greedy | head -c 47)" ] || fail "greedy: samples differ"
+[ "$(wc -c <first)" = $((2 * (7 + 20 + 17))) ] || fail "first: $(wc -c <first) bytes"
+[ "$(head -c 27 greedy)" = "$(tail -c 44 greedy | head -c 27)" ] || fail "greedy: samples differ"
 
 # A GPU writes what the CPU does, where there is one, and says so where there is none.
-"$bin/gpt_sample" out --num_samples=2 --max_new_tokens=40 --prompt="the cat" --temperature=0 --device=cuda --dtype=float32 >cuda 2>cuda.err
+"$bin/gpt_sample" out --num_samples=2 --max_new_tokens=20 --prompt="the cat" --temperature=0 --device=cuda --dtype=float32 >cuda 2>cuda.err
 case $? in
 0)
     same cuda greedy
@@ -67,8 +67,8 @@ esac
 # A prompt longer than the context: said, and only its end counts.
 { seq 50; printf 'the mat was flat'; } >long.txt
 printf 'the mat was flat' >end.txt
-sample long out --num_samples=1 --max_new_tokens=30 --prompt=FILE:long.txt
-sample end out --num_samples=1 --max_new_tokens=30 --prompt=FILE:end.txt
+sample long out --num_samples=1 --max_new_tokens=10 --prompt=FILE:long.txt
+sample end out --num_samples=1 --max_new_tokens=10 --prompt=FILE:end.txt
 [ "$(tail -c +$(($(wc -c <long.txt) + 1)) long)" = "$(tail -c +17 end)" ] || fail "long: $(cat long)"
 grep -q 'the prompt has 157 tokens; the model sees the last 16 of them' long.err || fail "long: $(cat long.err)"
 grep -q 'the prompt' end.err && fail "end: $(cat end.err)"
@@ -80,7 +80,7 @@ train() { # OUT DATASET ARGS...
         --batch_size=8 --gradient_accumulation_steps=1 --learning_rate=1e-2 --warmup_iters=2 --eval_iters=1 \
         --max_iters="$3" --lr_decay_iters="$3" --eval_interval=100 >"$1.log" 2>&1 || fail "gpt_ddp: $(tail -n 3 "$1.log")"
 }
-"$bin/gpt_prepare" --kind=byte wide.txt --out=data/wide >/dev/null && train out-wide wide 60
+"$bin/gpt_prepare" --kind=byte wide.txt --out=data/wide >/dev/null && train out-wide wide 40
 # write_pieces FILE COMMAND...: its output into FILE, each write() checked to be of whole characters
 write_pieces() {
     python3 -c '
@@ -95,7 +95,7 @@ open(sys.argv[1], "wb").write(b"".join(pieces))
 for piece in pieces:
     piece.decode()' "$@"
 }
-write_pieces wide "$bin/gpt_sample" out-wide --device=cpu --num_samples=2 --max_new_tokens=60 --prompt='é東' --temperature=0.01 2>wide.err ||
+write_pieces wide "$bin/gpt_sample" out-wide --device=cpu --num_samples=2 --max_new_tokens=20 --prompt='é東' --temperature=0.01 2>wide.err ||
     fail "a piece of a character was written: $(cat wide.err)"
 grep -q '^é東🙂$' wide || fail "wide: $(cat wide)"
 # Without a character that is whole, what there is of it comes at the end.
@@ -142,20 +142,20 @@ refuse 66 "missing.txt" out --prompt=FILE:missing.txt
 grep -q '457' out-bpe/step_00000004/config.json || fail "BPE: the vocabulary is not of 457 tokens"
 for name in vocab.json merges.txt; do same "out-bpe/step_00000004/$name" "$toy/$name"; done
 same out-bpe/step_00000004/tokenizer_config.json data/bpe/tokenizer_config.json
-sample bpe out-bpe --num_samples=1 --max_new_tokens=60 --prompt="it was <|endoftext|>über 东京"
+sample bpe out-bpe --num_samples=1 --max_new_tokens=20 --prompt="it was <|endoftext|>über 东京"
 [ "$(head -c 32 bpe)" = "it was <|endoftext|>über 东京" ] || fail "bpe: begins with $(head -c 32 bpe)"
 cp -r out-bpe/step_00000004 hugging && rm hugging/meta.json hugging/MANIFEST.json
-sample foreign hugging --num_samples=1 --max_new_tokens=60 --prompt="it was <|endoftext|>über 东京"
+sample foreign hugging --num_samples=1 --max_new_tokens=20 --prompt="it was <|endoftext|>über 东京"
 same bpe foreign
 rm hugging/merges.txt
 refuse 66 "vocab.json and merges.txt" hugging
 mkdir openai && cp "$toy/vocab.json" openai/encoder.json && cp "$toy/merges.txt" openai/vocab.bpe
-sample elsewhere hugging --num_samples=1 --max_new_tokens=60 --prompt="it was <|endoftext|>über 东京" --tokenizer=openai
+sample elsewhere hugging --num_samples=1 --max_new_tokens=20 --prompt="it was <|endoftext|>über 东京" --tokenizer=openai
 same bpe elsewhere
 
 # A text ends where the model says so.
 for i in $(seq 300); do echo "{\"text\": \"it was the best of times $((i % 40))\"}"; done >times.jsonl
-"$bin/gpt_prepare" --tokenizer="$toy" --val_fraction=0.3 --out=data/times times.jsonl >/dev/null && train out-times times 120
+"$bin/gpt_prepare" --tokenizer="$toy" --val_fraction=0.3 --out=data/times times.jsonl >/dev/null && train out-times times 70
 sample stops out-times --num_samples=2 --max_new_tokens=100 --prompt='<|endoftext|>it was' --temperature=0.01
 grep -v -e '^---' stops | grep -qvE '^<\|endoftext\|>it was the best of times [0-9]+$' && fail "stops: $(cat stops)"
 [ "$(wc -l <stops)" = 4 ] || fail "stops: $(cat stops)"
