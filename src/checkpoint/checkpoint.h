@@ -69,7 +69,8 @@ typedef struct {
     bool best;      /* and the one of the best evaluation */
 } CheckpointKeep;
 
-/* Delete all but these, the oldest first, only after the newest one verifies. Rank 0 acts.
+/* Delete all but these, the oldest first. The newest that verifies counts as the newest: damaged
+ * ones beyond it stay where they are, and without one nothing is deleted. Rank 0 acts.
  * Collective. */
 Err checkpoint_prune(Comm *comm, const char *out_dir, CheckpointKeep keep);
 

@@ -253,20 +253,35 @@ static Err remove_older(const char *out_dir, const CheckpointList *list, const C
     return OK;
 }
 
+/* *n = how many of the newest are damaged: they keep nothing else from being kept, and count for
+ * nothing. All: none is whole. */
+static Err skip_damaged(const char *out_dir, const CheckpointList *list, int64_t verified_step,
+                        int32_t *n)
+{
+    for (*n = 0; *n < list->n && list->item[*n].step != verified_step; ++*n) {
+        char dir[FILE_PATH_BYTES];
+        TRY(checkpoint_entry_path(dir, out_dir, &list->item[*n]));
+        Err damage = checkpoint_verify(dir);
+        if (!damage)
+            return OK;
+        if (err_code(damage) == ERR_SYSTEM) /* ours, not the directory's */
+            return damage;
+        fprintf(stderr, "checkpoint %s is damaged and counts for nothing: %s\n", dir,
+                err_message(damage));
+        err_free(damage);
+    }
+    return OK;
+}
+
 static Err prune_list(const char *out_dir, const CheckpointList *list, const CheckpointKeep *keep,
                       int64_t verified_step)
 {
-    char newest[FILE_PATH_BYTES];
+    int32_t n_damaged = 0;
     if (keep->newest == 0 || list->n <= keep->newest)
         return OK;
-    TRY(checkpoint_entry_path(newest, out_dir, &list->item[0]));
-    Err damage = list->item[0].step == verified_step ? OK : checkpoint_verify(newest);
-    if (!damage)
-        return remove_older(out_dir, list, keep);
-    fprintf(stderr, "checkpoint %s is damaged, older ones are kept: %s\n", newest,
-            err_message(damage));
-    err_free(damage);
-    return OK;
+    TRY(skip_damaged(out_dir, list, verified_step, &n_damaged));
+    const CheckpointList whole = {.item = list->item + n_damaged, .n = list->n - n_damaged};
+    return remove_older(out_dir, &whole, keep);
 }
 
 Err folder_prune(const char *out_dir, const CheckpointKeep *keep, int64_t verified_step)

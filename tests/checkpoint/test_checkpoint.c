@@ -734,19 +734,40 @@ static void test_prune_keeps_the_newest(void **state)
     expect_step(f, step_dir(f, 5), 5);
 }
 
-static void test_prune_waits_for_a_newest_that_verifies(void **state)
+/* What it says on stderr is in `said`. */
+static void prune_to_one(Fixture *f, char *said)
+{
+    Capture capture = capture_begin();
+    Err err = checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 1});
+    capture_end(capture, said, SAID_BYTES);
+    check_no_err(err);
+}
+
+/* A run that went on from an older one saves before it comes to the damaged one again. */
+static void test_prune_does_not_count_what_is_damaged(void **state)
 {
     Fixture *f = *state;
+    char said[SAID_BYTES];
     for (int64_t step = 1; step <= 3; step++)
         check_no_err(save_step(f, step));
     temp_write_text(&f->temp, "step_00000003/config.json", "{}");
+    prune_to_one(f, said);
+    assert_non_null(strstr(said, "step_00000003 is damaged and counts for nothing: "));
+    assert_int_equal(count_names(f), 2);
+    expect_step(f, step_dir(f, 2), 2);
+    assert_true(path_exists(step_dir(f, 3)));
+}
+
+static void test_prune_keeps_all_when_none_is_whole(void **state)
+{
+    Fixture *f = *state;
     char said[SAID_BYTES];
-    Capture capture = capture_begin();
-    Err err = checkpoint_prune(&f->comm, f->temp.dir, (CheckpointKeep){.newest = 1});
-    capture_end(capture, said, sizeof said);
-    check_no_err(err);
-    assert_int_equal(count_names(f), 3);
-    assert_non_null(strstr(said, "step_00000003 is damaged, older ones are kept: "));
+    check_no_err(save_step(f, 1));
+    check_no_err(save_step(f, 2));
+    temp_write_text(&f->temp, "step_00000001/config.json", "{}");
+    temp_write_text(&f->temp, "step_00000002/config.json", "{}");
+    prune_to_one(f, said);
+    assert_int_equal(count_names(f), 2);
 }
 
 /* ---- saves that fail --------------------------------------------------------------------- */
@@ -842,7 +863,8 @@ int main(void)
         TEST(test_pruning_removes_a_link_and_not_what_it_points_to),
         TEST(test_directory_set_aside_counts_until_it_is_replaced),
         TEST(test_prune_keeps_the_newest),
-        TEST(test_prune_waits_for_a_newest_that_verifies),
+        TEST(test_prune_does_not_count_what_is_damaged),
+        TEST(test_prune_keeps_all_when_none_is_whole),
         TEST(test_out_dir_that_cannot_be_made),
         TEST(test_tokenizer_file_that_is_gone),
         TEST(test_full_disk_costs_nothing_but_the_save),

@@ -65,13 +65,13 @@ rc=$?
 must_train 1 limited "${run[@]}" --init_from=resume
 ends_well limited
 
-# A disk that hangs while a checkpoint is written: named, and the save after it ends the run.
-LD_PRELOAD=$tools/libgpt_fault.so GPT_FAULT_DIR=$work/hung GPT_FAULT_KIND=hold GPT_FAULT_AT=9 "$bin/gpt_ddp" "${tiny[@]}" \
-    --out_dir="$work/hung" --max_iters=1000000 --checkpoint_interval=1000000 --checkpoint_time=2s --save_timeout=1s \
+# A disk that hangs while a checkpoint is written (the file operations of the start are fewer): named, and the save after it ends the run.
+LD_PRELOAD=$tools/libgpt_fault.so GPT_FAULT_DIR=$work/hung GPT_FAULT_KIND=hold GPT_FAULT_AT=20 "$bin/gpt_ddp" "${tiny[@]}" \
+    --out_dir="$work/hung" --max_iters=1000000 --checkpoint_interval=1000000 --checkpoint_time=3s --save_timeout=2s \
     --log_interval=1000 >hung.log 2>hung.err
 rc=$?
 [ $rc = 86 ] || fail "rc $rc when the disk hangs"
-grep -q 'takes longer than save_timeout (1s): save at step [1-9][0-9]*: write' hung.log || fail "the hung disk is not named"
+grep -q 'takes longer than save_timeout (2s): save at step [1-9][0-9]*: write' hung.log || fail "the hung disk is not named"
 grep -q 'watchdog: rank 0 .* save at step [1-9][0-9]*: wait for the writing of the checkpoint before' hung.err ||
     { fail "the watchdog does not name the wait"; cat hung.err; }
 finish
