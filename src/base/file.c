@@ -292,6 +292,27 @@ Err dir_check_writable(const char *path)
     return OK;
 }
 
+Err dir_lock(DirLock *lock, const char *path)
+{
+    *lock = (DirLock){.fd = open_retry(path, O_RDONLY | O_DIRECTORY)};
+    if (lock->fd < 0)
+        return OK;
+    lock->held = flock(lock->fd, LOCK_EX | LOCK_NB) == 0;
+    int error = lock->held ? 0 : errno;
+    if (!lock->held)
+        (void)close_once(lock->fd);
+    if (error == EWOULDBLOCK)
+        FAIL(ERR_SYSTEM, "another process is at work in %s", path);
+    return OK;
+}
+
+void dir_unlock(DirLock *lock)
+{
+    if (lock->held)
+        (void)close_once(lock->fd);
+    *lock = (DirLock){0};
+}
+
 size_t dir_bytes(const char *path)
 {
     size_t sum = 0;

@@ -41,10 +41,19 @@ bool dir_free_bytes(const char *path, size_t *n_bytes);
 /* Can `path` be made, and files in it? Nothing is written. ERR_WRITE names the directory that does
  * not allow it, with the reason and what to do. */
 Err dir_check_writable(const char *path);
+/* A directory that one process holds, until it unlocks it or ends. Zero-initialised: not held. */
+typedef struct {
+    int fd;
+    bool held;
+} DirLock;
+/* ERR_SYSTEM when another process holds it. Where that cannot be known (some network file systems)
+ * OK, and it is not held. */
+Err dir_lock(DirLock *lock, const char *path);
+void dir_unlock(DirLock *lock);
 /* Of the plain files in it; what cannot be looked at counts nothing. */
 size_t dir_bytes(const char *path);
-/* Remove a directory of plain files (the shape of a checkpoint), or a symbolic link, but not what it
- * points to; missing is not an error. */
+/* Remove a directory of plain files (the shape of a checkpoint), or a symbolic link, but not what
+ * it points to; missing is not an error. */
 Err dir_remove(const char *path);
 /* Remove what has a name of path_temporary in it, as far as that can be done: a program was killed
  * over it. Only where nobody else writes. */

@@ -436,11 +436,23 @@ static Err say_start(Trainer *t, const DeviceInfo *info)
     return OK;
 }
 
+/* This run's out_dir, and nobody else's. */
+static Err take_out_dir(Trainer *t)
+{
+    const char *out_dir = t->cfg->run.out_dir;
+    TRY(dir_make(out_dir));
+    Err err = dir_lock(&t->out_dir, out_dir);
+    if (err)
+        return err_prefix(err, "two runs in one out_dir: end the other, or choose another out_dir");
+    dir_remove_temporaries(out_dir);
+    return OK;
+}
+
 static Err open_log(Trainer *t)
 {
     const RunConfig *run = &t->cfg->run;
     if (t->comm->rank == 0)
-        dir_remove_temporaries(run->out_dir);
+        TRY(take_out_dir(t));
     TRY(log_open(&t->log, run->out_dir, t->progress.step));
     if (t->comm->rank == 0)
         TRY(run_file_write(run->out_dir, t->cfg, t->plan));
@@ -498,6 +510,7 @@ void trainer_close(Trainer *t)
 {
     saves_close(t);
     log_close(&t->log);
+    dir_unlock(&t->out_dir);
     err_free(t->reducer.err);
     gpt2_close(&t->model);
     shard_free(&t->disjoint);

@@ -32,7 +32,9 @@ bool saves_due(const Trainer *t, bool improved)
     bool at_interval = trainer_is_last(t) || step % interval == 0;
     bool wanted = t->cfg->run.always_save_checkpoint || improved;
     bool is_saved = s->saved_step == step || s->pending_step == step;
-    return step > 0 && !is_saved && ((at_interval && wanted) || s->time_is_up);
+    /* parameters that give bad steps are no place to go back to */
+    bool is_sound = t->progress.n_bad_steps == 0 || trainer_is_last(t);
+    return step > 0 && !is_saved && is_sound && ((at_interval && wanted) || s->time_is_up);
 }
 
 /* ---- what failed, and what is too many ----------------------------------------------------- */

@@ -47,7 +47,8 @@ bool saves_time_is_up(const struct Trainer *t);
 bool saves_is_written(struct Trainer *t);
 
 /* Is a checkpoint due at the present step? When checkpoint_time has passed; and by nanoGPT's rule,
- * on its own interval: always, or only what evaluated better than all before. Not collective. */
+ * on its own interval: always, or only what evaluated better than all before. Not among bad steps,
+ * but at the end. Not collective. */
 bool saves_due(const struct Trainer *t, bool improved);
 /* Begin a save, and end it when it is not one to be written beside training. A failed save keeps
  * training, for the next may work (a full disk is cleared); not for ever, and not when there is no

@@ -58,6 +58,7 @@ typedef struct Trainer {
     Stragglers stragglers;
     char device_name[128]; /* DeviceInfo.name */
     Log log;
+    DirLock out_dir; /* of rank 0: two runs in one out_dir would spoil each other's checkpoints */
     Saves saves;
     Deadline deadline;      /* rank 0's counts */
     StopReason stop;        /* all ranks know it: save and leave */

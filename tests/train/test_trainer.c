@@ -205,6 +205,17 @@ static void test_a_step_that_is_not_finite_changes_no_parameter(void **state)
     free(after);
 }
 
+static void test_nothing_is_saved_among_bad_steps(void **state)
+{
+    TestRun *run = *state;
+    run_set(run, "checkpoint_interval", "1");
+    check_no_err(try_open(run));
+    poison_first_param(run, NAN);
+    check_err(trainer_run(&run->trainer), ERR_DIVERGED, "not finite in 5 steps in a row");
+    for (int i = 1; i <= 6; i++)
+        assert_false(has_checkpoint(run, i));
+}
+
 static void test_data_moves_on_past_a_skipped_step(void **state)
 {
     TestRun *run = *state;
@@ -555,6 +566,18 @@ static void test_scratch_does_not_mix_with_an_older_run(void **state)
     assert_true(has_checkpoint(run, 6));
 }
 
+static void test_two_runs_do_not_share_an_out_dir(void **state)
+{
+    TestRun *run = *state;
+    Trainer second;
+    check_no_err(try_open(run));
+    run_set(run, "init_from", "auto");
+    check_err(trainer_open(&second, &run->cfg, &run->comm, &run->dev, NULL, ""), ERR_SYSTEM,
+              "two runs in one out_dir");
+    trainer_close(&second);
+    reopen(run); /* the first has let go */
+}
+
 static void test_a_directory_gives_its_weights_and_nothing_else(void **state)
 {
     TestRun *run = *state;
@@ -594,6 +617,7 @@ int main(void)
         RUN_TEST(test_repeating_a_run_gives_the_same_bits),
         RUN_TEST(test_step_record_counts_tokens_and_iterations),
         RUN_TEST(test_a_step_that_is_not_finite_changes_no_parameter),
+        RUN_TEST(test_nothing_is_saved_among_bad_steps),
         RUN_TEST(test_data_moves_on_past_a_skipped_step),
         RUN_TEST(test_a_good_step_ends_the_count_of_bad_ones),
         RUN_TEST(test_too_many_bad_steps_end_the_run),
@@ -619,6 +643,7 @@ int main(void)
         RUN_TEST(test_resume_without_a_checkpoint_is_refused),
         RUN_TEST(test_auto_without_a_checkpoint_starts_from_scratch),
         RUN_TEST(test_scratch_does_not_mix_with_an_older_run),
+        RUN_TEST(test_two_runs_do_not_share_an_out_dir),
         RUN_TEST(test_a_directory_gives_its_weights_and_nothing_else),
         RUN_TEST(test_a_token_outside_the_vocabulary_stops_the_start),
     };
