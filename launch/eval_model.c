@@ -1,42 +1,18 @@
 #include "launch/eval_model.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/manifest.h"
-#include "checkpoint/names.h"
 #include "launch/machine.h"
+#include "launch/model_dir.h"
 #include "plan/plan.h"
 
 enum { BATCH_TOKENS = 4096, HEAD_ROWS = 1024 };
 
-/* ---- which directory --------------------------------------------------------------------- */
-
-static Err check_dir(EvalModel *m, bool *is_model)
-{
-    char config[FILE_PATH_BYTES], manifest[FILE_PATH_BYTES];
-    if (!path_is_dir(m->dir))
-        FAIL(ERR_MISSING, "%s: no such directory", m->dir);
-    TRY(path_join(config, m->dir, CONFIG_NAME));
-    TRY(path_join(manifest, m->dir, MANIFEST_NAME));
-    *is_model = path_exists(config);
-    return *is_model && path_exists(manifest) ? checkpoint_verify(m->dir) : OK;
-}
-
 Err eval_model_find(EvalModel *m, const char *path, Comm *comm)
 {
-    bool is_model = false, found = false;
     *m = (EvalModel){.scorer.comm = comm};
-    snprintf(m->dir, sizeof m->dir, "%s", path);
-    TRY(comm_agree(comm, check_dir(m, &is_model)));
-    if (!is_model) {
-        TRY(checkpoint_find(comm, path, &found, m->dir));
-        if (!found)
-            FAIL(ERR_MISSING,
-                 "%s: neither a model directory (with %s) nor an out_dir with a checkpoint", path,
-                 CONFIG_NAME);
-    }
+    TRY(model_dir_find(comm, path, m->dir));
     return comm_agree(comm, checkpoint_read_dims(m->dir, &m->dims));
 }
 

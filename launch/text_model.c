@@ -1,43 +1,12 @@
 #include "launch/text_model.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/manifest.h"
 #include "checkpoint/names.h"
 #include "launch/bind.h"
-
-/* ---- which directory --------------------------------------------------------------------- */
-
-static Err holds_file(const char *dir, const char *name, bool *holds)
-{
-    char path[FILE_PATH_BYTES];
-    TRY(path_join(path, dir, name));
-    *holds = path_exists(path);
-    return OK;
-}
-
-/* A model directory is taken as it is, and checked when it has a manifest. */
-static Err find_dir(TextModel *t, const char *path)
-{
-    bool is_model = false, has_manifest = false, found = false;
-    if (!path_is_dir(path))
-        FAIL(ERR_MISSING, "%s: no such directory", path);
-    TRY(holds_file(path, CONFIG_NAME, &is_model));
-    TRY(holds_file(path, MANIFEST_NAME, &has_manifest));
-    if (is_model) {
-        snprintf(t->dir, sizeof t->dir, "%s", path); /* fits: a name behind it did */
-        return has_manifest ? checkpoint_verify(path) : OK;
-    }
-    TRY(checkpoint_find(&t->comm, path, &found, t->dir));
-    if (!found)
-        FAIL(ERR_MISSING,
-             "%s: neither a model directory (with %s) nor an out_dir with a checkpoint", path,
-             CONFIG_NAME);
-    return OK;
-}
+#include "launch/model_dir.h"
 
 /* ---- the tokenizer ----------------------------------------------------------------------- */
 
@@ -170,7 +139,7 @@ Err text_model_open(TextModel *t, const TextModelArgs *args)
     DType dtype = DTYPE_F32;
     *t = (TextModel){0};
     TRY(comm_open(&t->comm, false));
-    TRY(find_dir(t, args->path));
+    TRY(model_dir_find(&t->comm, args->path, t->dir));
     TRY(checkpoint_read_dims(t->dir, &dims));
     TRY(open_tokenizer(t, args->tokenizer ? args->tokenizer : t->dir, &dims));
     TRY(open_device(t, args));
