@@ -71,7 +71,7 @@ static void test_a_directory_must_be_a_model(void **state)
     temp_write_text(t, "config.json", "{\"model_type\": \"llama\"}");
     check_err(checkpoint_adopt_shape(&cfg), ERR_DATA, "\"model_type\" is not gpt2");
     set(&cfg, "init_from", "/nowhere/at/all");
-    check_err(checkpoint_adopt_shape(&cfg), ERR_MISSING, "/nowhere/at/all/config.json");
+    check_err(checkpoint_adopt_shape(&cfg), ERR_MISSING, "/nowhere/at/all");
 }
 
 static void test_scratch_adopts_nothing(void **state)
