@@ -51,15 +51,16 @@ build build-asan -DGPT_CUDA=off -DGPT_SANITIZE=address,undefined \
 # At most two ranks. Faults are injected, and files fuzzed (with sanitizers of its own), in the build above; what the
 # scripts left out here run is in the suites of optim, train and launch.
 GPT_MAX_RANKS=2 run_tests build-asan -LE '^fault$' \
-    -E '_np[134]$|^fuzz_|^plan_choose$|^e2e_(zero2|repeat|numbers|signals)$|^house_|^slurm_'
+    -E '_np[134]$|^fuzz_|^plan_choose$|^e2e_(zero2|ranks|repeat|resume|numbers|signals)$|^house_|^slurm_'
 
 # Every kernel and the whole CUDA path on the CPU, one fiber per GPU thread. What does not touch a device ran above. Suites
-# run on four ranks, scripts on up to two (--long: four).
-$long && emulated_ranks=4 || emulated_ranks=2
+# run on four ranks, scripts on up to two (--long: four, and more of them).
+emulated_ranks=2 emulated_scripts='cuda|machine|nccl|zero2'
+$long && emulated_ranks=4 emulated_scripts+='|offload'
 build build-emulated -DGPT_CUDA=emulated -DGPT_PROGRAM_DIR="$PWD/build-emulated/bin"
 GPT_MAX_RANKS=$emulated_ranks run_tests build-emulated \
     -E '^cuda_registers$|^train_watchdog$|^comm_(abort|control|single)|_np[123]$' \
-    -R '^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_(cuda|machine|nccl|offload|zero2)$)'
+    -R "^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_($emulated_scripts)\$)"
 
 # The op suites there again, in bfloat16 (whose kernels have all that the others have): every access to memory, and with
 # --long every pair of accesses that no barrier orders. tests/cuda_on_cpu/README.md says how to run all dtypes.
