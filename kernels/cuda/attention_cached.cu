@@ -1,4 +1,4 @@
-/* A block owns one head of one query. Each warp takes GROUP keys at a time, a lane some channels of
+/* A block owns one head of one query. Each warp takes some keys at a time, a lane some channels of
  * each, and keeps a running softmax (Milakov and Gimelshein 2018); at the end the block adds up
  * what its warps have, in order. Plain float32 arithmetic: one query is the memory's work. */
 #include "kernels/cuda/attention.h"
@@ -9,7 +9,10 @@ namespace
 
 constexpr float LOG2_E = 1.44269504f;
 
-enum { WARPS = 8, THREADS = WARPS * 32, GROUP = 4 };
+enum { WARPS = 8, THREADS = WARPS * 32 };
+
+/* Keys that a warp looks at together: as many as registers hold with P channels a lane of each. */
+template <int P> constexpr int GROUP = P > 4 ? 2 : 4;
 
 /* ---- appending ------------------------------------------------------------------------------ */
 
@@ -58,20 +61,20 @@ __device__ __forceinline__ void load_channels(float *x, const T *row, int D)
         x[i] = lane + 32 * i < D ? to_float(row[lane + 32 * i]) : 0.0f;
 }
 
-/* n of GROUP keys, whose rows of C begin at k and v. The others weigh nothing. */
+/* n of GROUP<P> keys, whose rows of C begin at k and v. The others weigh nothing. */
 template <class T, int P>
 __device__ __forceinline__ void add_keys(Partial<P> &own, const float *query, const T *k,
                                          const T *v, const Queries<T> &a, int n)
 {
-    float key[GROUP][P], value[GROUP][P], score[GROUP];
+    float key[GROUP<P>][P], value[GROUP<P>][P], score[GROUP<P>];
 #pragma unroll
-    for (int j = 0; j < GROUP; j++) {
+    for (int j = 0; j < GROUP<P>; j++) {
         load_channels<T, P>(key[j], k + (int64_t)j * a.C, j < n ? a.D : 0);
         load_channels<T, P>(value[j], v + (int64_t)j * a.C, j < n ? a.D : 0);
     }
     float max = own.max;
 #pragma unroll
-    for (int j = 0; j < GROUP; j++) {
+    for (int j = 0; j < GROUP<P>; j++) {
         float sum = 0;
 #pragma unroll
         for (int i = 0; i < P; i++)
@@ -86,7 +89,7 @@ __device__ __forceinline__ void add_keys(Partial<P> &own, const float *query, co
     for (int i = 0; i < P; i++)
         own.value[i] *= shrink;
 #pragma unroll
-    for (int j = 0; j < GROUP; j++) {
+    for (int j = 0; j < GROUP<P>; j++) {
         float p = fast_exp2(score[j] - max); /* a NaN stays one, whatever the maximum made of it */
         own.sum += p;
 #pragma unroll
@@ -105,9 +108,9 @@ __device__ __forceinline__ Partial<P> see_keys(const Queries<T> &a, int64_t row,
     for (int i = 0; i < P; i++)
         query[i] *= a.scale;
     const int64_t n_keys = a.first + row + 1;
-    for (int64_t j = (int64_t)threadIdx.x / 32 * GROUP; j < n_keys; j += WARPS * GROUP) {
+    for (int64_t j = (int64_t)threadIdx.x / 32 * GROUP<P>; j < n_keys; j += WARPS * GROUP<P>) {
         int64_t at = j * a.C + h * a.D, left = n_keys - j;
-        add_keys<T, P>(own, query, a.k + at, a.v + at, a, left < GROUP ? (int)left : GROUP);
+        add_keys<T, P>(own, query, a.k + at, a.v + at, a, left < GROUP<P> ? (int)left : GROUP<P>);
     }
     return own;
 }
