@@ -37,14 +37,13 @@ run_tests() { # FOLDER CTEST_OPTIONS...: $at_once
 }
 
 build build -DGPT_CUDA=off
-at_once=$((jobs + 2)) # a good part of these wait for limits of time, for processes to end, for Slurm
+at_once=$((jobs + 2)) # a good part of the tests wait: for limits of time, for other ranks, for Slurm
 # What of e2e_zero2 needs no GPU runs with the rest of it, below.
 if $quick; then run_tests build; else run_tests build -E '^e2e_zero2$'; fi
 if $quick; then
     echo "== all tests passed"
     exit 0
 fi
-at_once=
 
 build build-asan -DGPT_CUDA=off -DGPT_SANITIZE=address,undefined \
     -DGPT_PROGRAM_DIR="$PWD/build-asan/bin"
