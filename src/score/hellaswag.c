@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "score/lines.h"
-#include "score/task.h"
 
 enum { ENDINGS = 4 };
 
@@ -96,32 +95,19 @@ static Err next_of_text(Lines *lines, Question *q, bool *found)
 
 /* ---- the file ---------------------------------------------------------------------------- */
 
-static Err read_all(ScoreTask *task, Lines *lines, BpeEncoder *encoder, int64_t max_items)
+static Err add_next(ScoreTask *task, Lines *lines, BpeEncoder *encoder, bool *found)
 {
     const bool is_json = lines->text[strspn(lines->text, " \t\r\n")] == '{';
-    bool found = true;
-    while (found && (max_items == 0 || task->n_items < max_items)) {
-        Question q;
-        json_t *object = NULL;
-        Err err =
-            is_json ? next_of_json(lines, &object, &q, &found) : next_of_text(lines, &q, &found);
-        if (!err && found)
-            err = add(task, encoder, &q);
-        json_decref(object);
-        TRY(err);
-    }
-    if (task->n_items == 0)
-        FAIL(ERR_DATA, "%s: no items", lines->path);
-    return OK;
+    Question q;
+    json_t *object = NULL;
+    Err err = is_json ? next_of_json(lines, &object, &q, found) : next_of_text(lines, &q, found);
+    if (!err && *found)
+        err = add(task, encoder, &q);
+    json_decref(object);
+    return err;
 }
 
 Err hellaswag_open(ScoreTask *task, const char *path, BpeEncoder *encoder, int64_t max_items)
 {
-    Lines lines;
-    *task = (ScoreTask){.n_choices = ENDINGS};
-    Err err = lines_open(&lines, path);
-    if (!err)
-        err = read_all(task, &lines, encoder, max_items);
-    lines_close(&lines);
-    return err;
+    return lines_read_task(task, ENDINGS, path, encoder, max_items, add_next);
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "score/lines.h"
-#include "score/task.h"
 
 /* Both parts end up in `text`, context first: a copy with room for a blank, and where the second
  * begins. */
@@ -72,23 +71,7 @@ static Err add_next(ScoreTask *task, Lines *lines, BpeEncoder *encoder, bool *fo
     return err;
 }
 
-static Err read_all(ScoreTask *task, Lines *lines, BpeEncoder *encoder, int64_t max_items)
-{
-    bool found = true;
-    while (found && (max_items == 0 || task->n_items < max_items))
-        TRY(add_next(task, lines, encoder, &found));
-    if (task->n_items == 0)
-        FAIL(ERR_DATA, "%s: no items", lines->path);
-    return OK;
-}
-
 Err lambada_open(ScoreTask *task, const char *path, BpeEncoder *encoder, int64_t max_items)
 {
-    Lines lines;
-    *task = (ScoreTask){.n_choices = 1};
-    Err err = lines_open(&lines, path);
-    if (!err)
-        err = read_all(task, &lines, encoder, max_items);
-    lines_close(&lines);
-    return err;
+    return lines_read_task(task, 1, path, encoder, max_items, add_next);
 }

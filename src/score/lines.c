@@ -56,3 +56,26 @@ Err lines_json_text(const Lines *lines, const json_t *object, const char *key, c
              (long long)lines->number, key);
     return OK;
 }
+
+static Err read_all(ScoreTask *task, Lines *lines, BpeEncoder *encoder, int64_t max_items,
+                    AddNextItem *add_next)
+{
+    bool found = true;
+    while (found && (max_items == 0 || task->n_items < max_items))
+        TRY(add_next(task, lines, encoder, &found));
+    if (task->n_items == 0)
+        FAIL(ERR_DATA, "%s: no items", lines->path);
+    return OK;
+}
+
+Err lines_read_task(ScoreTask *task, int32_t n_choices, const char *path, BpeEncoder *encoder,
+                    int64_t max_items, AddNextItem *add_next)
+{
+    Lines lines;
+    *task = (ScoreTask){.n_choices = n_choices};
+    Err err = lines_open(&lines, path);
+    if (!err)
+        err = read_all(task, &lines, encoder, max_items, add_next);
+    lines_close(&lines);
+    return err;
+}

@@ -1,5 +1,5 @@
-/* Lines: the next line of a text file that is in memory, for the readers of evaluations. Private to
- * src/score. */
+/* Lines: the next line of a text file that is in memory, and a task made of all of them, for the
+ * readers of evaluations. Private to src/score. */
 #ifndef GPT_SCORE_LINES_H
 #define GPT_SCORE_LINES_H
 
@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/err.h"
+#include "score/task.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,6 +33,13 @@ char *lines_next(Lines *lines);
 Err lines_next_json(Lines *lines, json_t **object);
 /* *text = a member of such an object, not empty; borrowed. ERR_DATA with the line. */
 Err lines_json_text(const Lines *lines, const json_t *object, const char *key, const char **text);
+
+/* Adds the next item to the task; *found: there was one. ERR_DATA, ERR_SYSTEM. */
+typedef Err AddNextItem(ScoreTask *task, Lines *lines, BpeEncoder *encoder, bool *found);
+/* A task of the items in `path`, max_items at most (0: all). ERR_DATA when there is none,
+ * ERR_MISSING, and what add_next says. */
+Err lines_read_task(ScoreTask *task, int32_t n_choices, const char *path, BpeEncoder *encoder,
+                    int64_t max_items, AddNextItem *add_next);
 
 #ifdef __cplusplus
 }
