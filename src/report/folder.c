@@ -206,7 +206,7 @@ static void keep_half(json_t *samples)
 
 static void parse_samples(Folder *folder, const char *text, size_t n_bytes)
 {
-    const char *line = text, *end = text + n_bytes;
+    const char *line = text, *end = n_bytes > 0 ? text + n_bytes : text;
     int64_t n_bad = 0;
     while (line < end) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));

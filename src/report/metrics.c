@@ -121,7 +121,7 @@ static void count_bad(Metrics *m)
 
 Err metrics_parse(Metrics *m, const char *path, const char *text, size_t n_bytes)
 {
-    const char *line = text, *end = text + n_bytes;
+    const char *line = text, *end = n_bytes > 0 ? text + n_bytes : text;
     double seconds = 0;
     *m = (Metrics){0};
     while (line < end) {

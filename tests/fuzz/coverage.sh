@@ -11,7 +11,7 @@ missing=false
 corpus=$(cd "${1:-$(dirname "${BASH_SOURCE[0]}")/corpus}" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 build=${GPT_FUZZ_BUILD:-build-fuzz}/coverage
-readers=(src/config/{ini,value,field,config}.c src/data/{shards,tokenizer}.c
+readers=(src/config/{ini,python,value,field,config}.c src/data/{shards,tokenizer}.c
     src/data/meta_pickle.c src/text/bpe_load.c src/checkpoint/{safetensors,weights,doc,record,manifest,hf}.c)
 wanted=95
 

@@ -1,5 +1,6 @@
-/* Settings: an INI file and, each behind a byte 0x1E, words of a command line. What is accepted
- * prints as a file that is read back to the same text, and can be set again key by key. */
+/* Settings: a file and, each behind a byte 0x1E, words of a command line. What is accepted prints
+ * as an INI file that is read back to the same text, and can be set again key by key. Built twice:
+ * CONFIG_FILE is run.ini, and run.py for nanoGPT's form (fuzz_python). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +83,7 @@ void fuzz_execute(const uint8_t *data, size_t n_bytes)
     if (n_bytes > 0)
         memcpy(text, data, n_bytes);
     size_t n_file = split(text, n_bytes, word, &n_words);
-    Err err = config_load(&cfg, fuzz_file("run.ini", data, n_file), n_words, word);
+    Err err = config_load(&cfg, fuzz_file(CONFIG_FILE, data, n_file), n_words, word);
     if (!err && fuzz_is_turn())
         check_accepted(&cfg);
     err_free(err);

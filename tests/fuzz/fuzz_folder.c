@@ -59,7 +59,7 @@ void fuzz_execute(const uint8_t *data, size_t n_bytes)
                                      : "out/run.json";
     fuzz_file(path, data + skip, n_bytes - skip);
     Err err = folder_open(&folder, "out");
-    if (!err)
+    if (!err && fuzz_is_turn())
         make_page(&folder);
     folder_close(&folder);
     err_free(err);

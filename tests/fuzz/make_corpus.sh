@@ -12,7 +12,7 @@ cd "$work"
 export OMP_NUM_THREADS=1
 
 corpus=$here/corpus
-mkdir -p "$corpus"/{config,shards,dataset,meta,pickle,bpe,safetensors,index,record,hf_config,manifest,folder}
+mkdir -p "$corpus"/{config,python,shards,dataset,meta,pickle,bpe,safetensors,index,record,hf_config,manifest,folder}
 seed() { printf "$3" >"$corpus/$1/$2"; } # TARGET NAME FORMAT
 fail_at() { printf "\\$(printf %03o $((0xE0 + $1)))"; } # the end of an input in which allocation K fails
 little() { # N BYTES: an integer, its lowest byte first
@@ -44,6 +44,14 @@ cp bytes/meta.json "$corpus/meta/byte"
 } >"$corpus/bpe/both"
 printf '#version: 0.2\na a\na b\naa a\naa b\naaa a\nab ab\n\xc4\xa0 a\n' >"$corpus/bpe/merges"
 "$bin/gpt_ddp" --print-config >"$corpus/config/printed"
+
+# nanoGPT's files.
+seed python whole '# a comment\nimport time\nout_dir = "out-x" # c\nbatch_size = 12\nn_layer, n_head = 3, 3\n'
+seed python arithmetic 'max_iters = 5 * 8\nlr_decay_iters = max_iters // 2 + 3 %% 2 ** (1 - 0) / 1\nlearning_rate = -(-6e-4)\n'
+seed python strings "dataset = 'a\\\\tb'\nwandb_run_name = 'ft-' + str(time.time())\nwandb_log = True; compile = False\n"
+seed python names 'warm = 1_0\nwarmup_iters = 2*warm\ninit_from = None\nbias=False\n\n    # inside\n'
+seed python no_python 'if x:\n    batch_size = 3\n'
+seed python words 'n_layer = 0x3\n\036--n_layer=2'
 
 # Settings. \036 begins a word of the command line.
 seed config quotes "; quotes, comments\n[run]\nout_dir = 'a #b' # c\n[model]\r\nn_layer=3\nbias = off\n"
