@@ -10,7 +10,7 @@ packages=(gcc make cmake pkg-config libopenmpi-dev openmpi-bin libjansson-dev li
 for flag in "$@"; do
     case $flag in
     --tests)
-        packages+=(libcmocka-dev g++ clang python3 zstd)
+        packages+=(libcmocka-dev g++ clang ccache python3 zstd)
         # A Slurm of the tests' own (tests/slurm/cluster.sh) needs root; elsewhere nobody wants its daemons installed.
         [ "$(id -u)" -ne 0 ] || packages+=(slurm-wlm)
         ;;

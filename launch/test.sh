@@ -19,14 +19,19 @@ esac
 ./launch/install.sh --tests
 source launch/mpi_env.sh
 jobs=$(nproc)
-
+# Most files are the same in the plain and in the emulated build, and in those under AddressSanitizer.
+compilers=()
+if command -v ccache >/dev/null; then
+    export CCACHE_DIR=${CCACHE_DIR:-$PWD/build/ccache} CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+    compilers=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+fi
 
 # build FOLDER CMAKE_OPTIONS...: all, or $target. What cmake prints is shown when it fails.
 build() {
     local folder=$1
     shift
     echo "== build $folder"
-    cmake -S . -B "$folder" -DGPT_WERROR=ON "$@" >"$folder.cmake" 2>&1 || { cat "$folder.cmake"; exit 1; }
+    cmake -S . -B "$folder" -DGPT_WERROR=ON ${compilers[@]+"${compilers[@]}"} "$@" >"$folder.cmake" 2>&1 || { cat "$folder.cmake"; exit 1; }
     rm -f "$folder.cmake"
     cmake --build "$folder" -j "$jobs" --target "${target:-all}" -- --no-print-directory -Otarget
 }
