@@ -140,7 +140,7 @@ static void print_help(void)
     printf("\nsettings, key = default:\n");
     config_help(stdout);
     printf("\nexit codes:\n");
-    report_exit_codes(stdout);
+    report_exit_codes(stdout, ERR_REPLICA);
 }
 
 /* The data's vocabulary when the data is there; a plan needs none. */

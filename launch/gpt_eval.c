@@ -9,6 +9,7 @@
 #include "launch/args.h"
 #include "launch/bind.h"
 #include "launch/eval_model.h"
+#include "launch/faults.h"
 #include "launch/report.h"
 
 enum {
@@ -63,7 +64,7 @@ static void print_help(void)
            "of a\nrun (its newest checkpoint).\n\n");
     args_help(FLAGS, N_FLAGS, stdout);
     printf("\nexit codes:\n");
-    report_exit_codes(stdout);
+    report_exit_codes(stdout, ERR_WRITE);
 }
 
 static bool asked(const Options *o, int32_t flag)
@@ -301,6 +302,7 @@ static int run(const Options *o, Err parsed)
 
 int main(int argc, char **argv)
 {
+    faults_install();
     Options *o = calloc(1, sizeof *o);
     if (!o)
         return report_error("gpt_eval", ERR_NEW(ERR_SYSTEM, "out of memory"), true);

@@ -11,6 +11,7 @@
 #include "data/prepare.h"
 #include "data/prepare_corpus.h"
 #include "launch/args.h"
+#include "launch/faults.h"
 #include "launch/report.h"
 
 enum {
@@ -88,7 +89,7 @@ static void print_help(void)
            "--dataset=NAME\n\n");
     args_help(FLAGS, N_FLAGS, stdout);
     printf("\nexit codes:\n");
-    report_exit_codes(stdout);
+    report_exit_codes(stdout, ERR_WRITE);
 }
 
 /* *which = the place of a flag's word in the list, unchanged when it was not given. */
@@ -225,8 +226,10 @@ static void print_notes(const CorpusResult *r)
         fprintf(stderr, "gpt_prepare: %" PRId64 " lines hold no document, the first: %s\n",
                 r->n_bad, r->first_bad);
     if (r->n_passed_over > 0)
-        fprintf(stderr, "gpt_prepare: %d files end neither in .txt nor in .jsonl: passed over\n",
-                r->n_passed_over);
+        fprintf(
+            stderr,
+            "gpt_prepare: %d files are neither texts (.txt) nor JSON lines (.jsonl): passed over\n",
+            r->n_passed_over);
     if (r->n_cuts > 0)
         fprintf(stderr,
                 "gpt_prepare: %" PRId64 " cuts within a run of more than 64 MiB of one kind of "
@@ -285,6 +288,8 @@ static Err prepare(const Flag *flag, char *const *rest, int32_t n_rest)
         FAIL(ERR_USAGE,
              "no text given: name a file, or - for standard input; --help lists the flags");
     TRY(parse_kind(flag, &kind));
+    if (out_dir && !out_dir[0])
+        FAIL(ERR_USAGE, "--out is empty: name a folder");
     if (!out_dir) {
         TRY(default_out(rest[0], out));
         out_dir = out;
@@ -313,5 +318,6 @@ static Err run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    faults_install();
     return report_error("gpt_prepare", run(argc, argv), true);
 }

@@ -36,7 +36,7 @@ static void print_help(void)
         "and no other\nfile. A run may still be going on.\n\n");
     args_help(FLAGS, N_FLAGS, stdout);
     printf("\nexit codes:\n");
-    report_exit_codes(stdout);
+    report_exit_codes(stdout, ERR_WRITE);
 }
 
 static Err check_paths(const Options *o)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "launch/args.h"
+#include "launch/faults.h"
 #include "launch/report.h"
 #include "launch/text_model.h"
 #include "model/sampler.h"
@@ -90,7 +91,7 @@ static void print_help(void)
     printf("\nA text longer than the model's block_size goes on as in nanoGPT, from its last "
            "block_size tokens:\neach further token then costs a whole forward pass.\n");
     printf("\nexit codes:\n");
-    report_exit_codes(stdout);
+    report_exit_codes(stdout, ERR_WRITE);
 }
 
 /* ---- the command line -------------------------------------------------------------------- */
@@ -337,5 +338,6 @@ static Err run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    faults_install();
     return report_error("gpt_sample", run(argc, argv), true);
 }

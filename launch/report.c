@@ -34,10 +34,12 @@ void report_version(const char *program, FILE *out)
             xxh / 100 % 100, xxh % 100);
 }
 
-void report_exit_codes(FILE *out)
+void report_exit_codes(FILE *out, ErrCode last)
 {
     fprintf(out, "  %3d  %s\n", 0, "done");
-#define X(name, exit_code, text) fprintf(out, "  %3d  %s\n", exit_code, text);
+#define X(name, exit_code, text)                                                                   \
+    if (name <= last)                                                                              \
+        fprintf(out, "  %3d  %s\n", exit_code, text);
     ERR_CODES(X)
 #undef X
 }

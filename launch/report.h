@@ -19,8 +19,8 @@ int report_error(const char *program, Err err, bool print);
 /* "program 0.1.0" and what it was built with and runs on, one line each. */
 void report_version(const char *program, FILE *out);
 
-/* The table of exit codes, for --help. */
-void report_exit_codes(FILE *out);
+/* The table of exit codes, for --help: 0 to `last`. Those above ERR_WRITE are of training only. */
+void report_exit_codes(FILE *out, ErrCode last);
 
 /* "0.1.0" */
 const char *program_version(void);
