@@ -133,6 +133,22 @@ bool path_is_dir(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+bool path_is_stream(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
+bool path_identity(const char *path, uint64_t *device, uint64_t *inode)
+{
+    struct stat info;
+    if (stat(path, &info) != 0)
+        return false;
+    *device = (uint64_t)info.st_dev;
+    *inode = (uint64_t)info.st_ino;
+    return true;
+}
+
 Err path_rename(const char *from, const char *to)
 {
     char parent[FILE_PATH_BYTES];
@@ -163,9 +179,11 @@ static Err make_one(const char *path)
 {
     if (mkdir(path, 0777) == 0)
         return sync_parent(path);
-    if (errno == EEXIST && path_is_dir(path))
+    int error = errno;
+    if (error == EEXIST && path_is_dir(path))
         return OK;
-    FAIL(ERR_WRITE, "cannot make the directory %s: %s", path, strerror(errno));
+    FAIL(ERR_WRITE, "cannot make the directory %s: %s", path,
+         strerror(error == EEXIST ? ENOTDIR : error));
 }
 
 Err dir_make(const char *path)

@@ -24,6 +24,11 @@ enum { FILE_PATH_BYTES = 4096, FILE_BLOCK_BYTES = 1 << 20 };
 Err path_join(char *out, const char *dir, const char *name);
 bool path_exists(const char *path);
 bool path_is_dir(const char *path);
+bool path_is_stream(
+    const char *path); /* a pipe, a socket, a terminal, a device: no file, no directory */
+/* *device and *inode are the same for two names of one file or directory, and for no others. False:
+ * it cannot be looked at. */
+bool path_identity(const char *path, uint64_t *device, uint64_t *inode);
 
 /* Make `path` and its missing parents, their names synced. ERR_WRITE names the one that failed. */
 Err dir_make(const char *path);

@@ -13,6 +13,14 @@
 
 enum { MOST_FOLDERS = 64 /* inside each other */ };
 
+/* A folder, and the one around it; NULL: there is none that was looked into. */
+typedef struct Folder {
+    const char *path;
+    uint64_t device, inode;
+    int32_t depth;
+    const struct Folder *around;
+} Folder;
+
 /* ---- which files ------------------------------------------------------------------------- */
 
 static bool ends_in(const char *text, size_t n, const char *end)
@@ -38,10 +46,23 @@ static bool is_text_name(const char *name)
     return ends_in(name, unpacked_name(name), ".txt");
 }
 
-/* Files whose lengths are not known take no part in the sum; that makes it unknown. */
-static Err add_file(Corpus *c, const char *path, bool is_lines)
+/* Is it there, and can it be read? A stream is not looked at: to open a pipe and close it again
+ * ends who writes into it. */
+static Err look_at_file(CorpusFile *file)
 {
     FileReader *reader;
+    file->is_stream = strcmp(file->path, "-") == 0 || path_is_stream(file->path);
+    if (file->is_stream)
+        return OK;
+    TRY(file_open(&reader, file->path));
+    file->n_bytes = file_reader_bytes(reader);
+    file->written_ns = file_reader_written_ns(reader);
+    file_reader_close(reader);
+    return OK;
+}
+
+static Err add_file(Corpus *c, const char *path, bool is_lines)
+{
     CorpusFile *grown = realloc(c->file, ((size_t)c->n_files + 1) * sizeof *grown);
     if (grown)
         c->file = grown;
@@ -51,37 +72,72 @@ static Err add_file(Corpus *c, const char *path, bool is_lines)
         FAIL(ERR_SYSTEM, "out of memory for a list of %d files", c->n_files);
     }
     c->file[c->n_files++] = (CorpusFile){.path = copy, .is_lines = is_lines};
-    TRY(file_open(&reader, path));
-    c->file[c->n_files - 1].n_bytes = file_reader_bytes(reader);
-    c->file[c->n_files - 1].written_ns = file_reader_written_ns(reader);
-    file_reader_close(reader);
+    return look_at_file(&c->file[c->n_files - 1]);
+}
+
+/* merges.txt is part of a tokenizer where its vocabulary is beside it: no text of the corpus. */
+static Err is_tokenizer_file(const char *dir, const char *name, bool *is)
+{
+    char path[FILE_PATH_BYTES];
+    *is = false;
+    if (strcmp(name, "merges.txt") != 0)
+        return OK;
+    TRY(path_join(path, dir, "vocab.json"));
+    *is = path_exists(path);
     return OK;
 }
 
-static Err add_folder(Corpus *c, const char *dir, int32_t depth);
+/* Of a name in a folder. */
+static Err is_document_file(const char *dir, const char *name, const char *path, bool *is)
+{
+    bool of_tokenizer = false;
+    *is = false;
+    TRY(is_tokenizer_file(dir, name, &of_tokenizer));
+    *is = !of_tokenizer && !path_is_stream(path) && (is_lines_name(name) || is_text_name(name));
+    return OK;
+}
 
-static Err add_entry(Corpus *c, const char *dir, const char *name, int32_t depth)
+static Err add_folder(Corpus *c, const char *dir, const Folder *around);
+
+static Err add_entry(Corpus *c, const Folder *folder, const char *name)
 {
     char path[FILE_PATH_BYTES];
-    TRY(path_join(path, dir, name));
+    bool counts = false;
+    TRY(path_join(path, folder->path, name));
     if (path_is_dir(path))
-        return add_folder(c, path, depth + 1);
-    if (is_lines_name(name) || is_text_name(name))
+        return add_folder(c, path, folder);
+    TRY(is_document_file(folder->path, name, path, &counts));
+    if (counts)
         return add_file(c, path, is_lines_name(name));
     c->n_passed_over++;
     return OK;
 }
 
-static Err add_folder(Corpus *c, const char *dir, int32_t depth)
+/* *folder = dir, when it is not one of those around it, which a link can bring about. */
+static Err enter_folder(const char *dir, const Folder *around, Folder *folder)
+{
+    *folder = (Folder){.path = dir, .depth = around ? around->depth + 1 : 0, .around = around};
+    if (folder->depth == MOST_FOLDERS)
+        FAIL(ERR_MISSING, "%s: more than %d folders inside each other", dir, MOST_FOLDERS);
+    if (!path_identity(dir, &folder->device, &folder->inode))
+        FAIL(ERR_MISSING, "%s: cannot be looked at", dir);
+    for (const Folder *f = around; f; f = f->around)
+        if (f->device == folder->device && f->inode == folder->inode)
+            FAIL(ERR_MISSING, "%s: a link back to %s: its texts would be taken again and again",
+                 dir, f->path);
+    return OK;
+}
+
+static Err add_folder(Corpus *c, const char *dir, const Folder *around)
 {
     char **name;
     int32_t n_names;
-    if (depth == MOST_FOLDERS)
-        FAIL(ERR_MISSING, "%s: more than %d folders inside each other", dir, MOST_FOLDERS);
+    Folder folder;
+    TRY(enter_folder(dir, around, &folder));
     TRY(dir_list(dir, &name, &n_names));
     Err err = OK;
     for (int32_t i = 0; i < n_names && !err; i++)
-        err = add_entry(c, dir, name[i], depth);
+        err = add_entry(c, &folder, name[i]);
     dir_list_free(name, n_names);
     return err;
 }
@@ -90,15 +146,15 @@ static Err add_input(Corpus *c, const char *path, bool stdin_is_lines)
 {
     if (strcmp(path, "-") == 0)
         return add_file(c, path, stdin_is_lines);
-    return path_is_dir(path) ? add_folder(c, path, 0) : add_file(c, path, is_lines_name(path));
+    return path_is_dir(path) ? add_folder(c, path, NULL) : add_file(c, path, is_lines_name(path));
 }
 
-/* The sum of what is stored, or 0 when a pipe is among it. */
+/* The sum of what is stored, or 0 when a stream is among it. */
 static size_t stored_bytes(const Corpus *c)
 {
     size_t n = 0;
     for (int32_t i = 0; i < c->n_files; i++) {
-        if (strcmp(c->file[i].path, "-") == 0)
+        if (c->file[i].is_stream)
             return 0;
         n += c->file[i].n_bytes;
     }
@@ -207,7 +263,7 @@ static Err find_tail(CorpusReader *r)
     const CorpusFile *file = r->corpus->file;
     Source *source = NULL;
     int64_t n = 0;
-    if (r->corpus->n_files != 1 || file->is_lines || strcmp(file->path, "-") == 0)
+    if (r->corpus->n_files != 1 || file->is_lines || file->is_stream)
         FAIL(ERR_USAGE, "a split by place is for one text in a file");
     TRY(reserve(&r->carry, &r->carry_capacity, CORPUS_BATCH_BYTES));
     TRY(source_open(&source, file->path));

@@ -27,7 +27,8 @@ typedef enum { SPLIT_TRAIN, SPLIT_VAL, N_SPLITS } CorpusSplit;
 typedef struct {
     char *path;
     bool is_lines;
-    size_t n_bytes;     /* as it is stored; 0: not known */
+    bool is_stream;     /* standard input, a pipe: it can be read once, its length is not known */
+    size_t n_bytes;     /* as it is stored */
     int64_t written_ns; /* when */
 } CorpusFile;
 
@@ -36,13 +37,14 @@ typedef struct {
     CorpusFile *file;
     int32_t n_files;
     size_t n_bytes;        /* of all files; 0: not known */
-    int32_t n_passed_over; /* files in folders whose names say neither text nor JSON lines */
+    int32_t n_passed_over; /* files in folders that are neither text nor JSON lines */
 } Corpus;
 
-/* `input`: files, "-" (standard input), and folders, of which the files that end in .txt or .jsonl,
- * or in these and .gz or .zst, count, sorted, those of folders in them too. A file given by name is
- * JSON lines when it ends so, else a text; standard input is what stdin_is_lines says. ERR_MISSING:
- * not there, or no such file in all of it. */
+/* `input`: files, pipes, "-" (standard input), and folders, of which the files that end in .txt or
+ * .jsonl, or in these and .gz or .zst, count, sorted, those of folders in them too; not the
+ * merges.txt of a tokenizer, beside its vocab.json. A file given by name is JSON lines when it ends
+ * so, else a text; standard input is what stdin_is_lines says. ERR_MISSING: not there, no such file
+ * in all of it, or a link from a folder back to one around it. */
 Err corpus_list(Corpus *c, const char *const *input, int32_t n_inputs, bool stdin_is_lines);
 void corpus_free(Corpus *c);
 

@@ -93,7 +93,8 @@ static Err put_line(const EncodeRules *rules, BpeEncoder *e, const char *text, s
     json_error_t error;
     if (is_blank(text, n_bytes))
         return OK;
-    json_t *root = json_loadb(text, n_bytes, JSON_ALLOW_NUL, &error);
+    /* Of whole numbers only the text is looked at: ids beyond 64 bits are no reason to stumble. */
+    json_t *root = json_loadb(text, n_bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     if (!root) {
         bad_line(out, line, error.text);
         return OK;

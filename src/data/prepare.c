@@ -43,7 +43,7 @@ static Err copy_stream(FILE *in, FileWriter *out)
 }
 
 /* Standard input in a file: it is needed twice, and its length before its first token. */
-static Err spool(const Preparation *p)
+static Err spool(Preparation *p)
 {
     FileWriter *out = NULL;
     TRY(staging_make_room(&p->staging));
@@ -172,7 +172,7 @@ static Err write_token_file(const Preparation *p, const Tokenizer *t, size_t *at
 
 /* ---- all of it --------------------------------------------------------------------------- */
 
-static Err write_all(const Preparation *p, const PrepareResult *result)
+static Err write_all(Preparation *p, const PrepareResult *result)
 {
     const Tokenizer *t = &result->tokenizer;
     size_t at = 0;
@@ -202,13 +202,15 @@ static Err prepare(Preparation *p, PrepareResult *result)
     return publish(p);
 }
 
-static void clean_up(Preparation *p)
+static void clean_up(Preparation *p, bool failed)
 {
     clear_progress(p);
     file_unmap(&p->text);
     for (int i = 0; i < N_FILES; i++)
         err_free(staging_discard(&p->staging,
                                  FILE_NAME[i])); /* the first error matters, and it is on its way */
+    if (failed)
+        staging_leave(&p->staging);
     free(p);
 }
 
@@ -222,7 +224,7 @@ Err prepare_text(const PrepareArgs *args, PrepareResult *result)
         FAIL(ERR_SYSTEM, "out of memory");
     p->args = args;
     Err err = prepare(p, result);
-    clean_up(p);
+    clean_up(p, err != OK);
     if (err)
         tokenizer_free(&result->tokenizer);
     return err;

@@ -461,6 +461,12 @@ static Err open_tokenizer(Job *job)
 static Err refuse_older(const Job *job)
 {
     char name[FILE_PATH_BYTES];
+    TRY(token_out_find_foreign(&job->staging, name));
+    if (name[0])
+        FAIL(ERR_USAGE,
+             "%s holds %s, which is not replaced, and training might take it for tokens: name "
+             "another folder, or move it",
+             job->args->out_dir, name);
     if (job->args->force)
         return OK;
     TRY(token_out_find_older(&job->staging, name));
@@ -500,12 +506,15 @@ static Err open_all(Job *job)
 static Err check_split(const Job *job)
 {
     const CorpusResult *r = job->result;
+    int64_t n = r->n_documents[SPLIT_TRAIN] + r->n_documents[SPLIT_VAL];
+    if (n == 0 && r->n_bad > 0)
+        FAIL(ERR_DATA, "no document in %" PRId64 " lines, the first: %s", r->n_bad, r->first_bad);
     for (int i = 0; i < N_SPLITS; i++)
         if (r->n_tokens[i] == 0)
             FAIL(ERR_DATA,
-                 "%" PRId64 " documents leave nothing to %s: give more of them, or another "
-                 "val_fraction, or split one text by place (--split=tail)",
-                 r->n_documents[SPLIT_TRAIN] + r->n_documents[SPLIT_VAL],
+                 "%" PRId64 " %s nothing to %s: give more, or another val_fraction, or split one "
+                 "text by place (--split=tail)",
+                 n, n == 1 ? "document leaves" : "documents leave",
                  i == SPLIT_TRAIN ? "train" : "validate");
     return OK;
 }
@@ -539,7 +548,7 @@ static Err prepare(Job *job)
     return publish(job);
 }
 
-static void clean_up(Job *job)
+static void clean_up(Job *job, bool failed)
 {
     clear_progress(job);
     if (job->is_ours)
@@ -547,6 +556,8 @@ static void clean_up(Job *job)
     token_out_close(job->out);
     for (int i = 0; i < N_BESIDE; i++)
         err_free(staging_discard(&job->staging, BESIDE[i])); /* the first error is on its way */
+    if (failed)
+        staging_leave(&job->staging);
     corpus_reader_close(job->reader);
     corpus_free(&job->corpus);
     tokenizer_free(&job->tokenizer);
@@ -564,6 +575,6 @@ Err prepare_corpus(const CorpusArgs *args, CorpusResult *result)
     job->args = args;
     job->result = result;
     Err err = prepare(job);
-    clean_up(job);
+    clean_up(job, err != OK);
     return err;
 }

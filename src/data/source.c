@@ -5,6 +5,7 @@
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "base/file.h"
 
@@ -120,6 +121,10 @@ static Err unpack_zstd(Source *s, char *data, size_t capacity, size_t *n_bytes)
     size_t status = ZSTD_decompressStream(s->zstd, &out, &in);
     s->at = in.pos;
     *n_bytes = out.pos;
+    if (ZSTD_getErrorCode(status) == ZSTD_error_frameParameter_windowTooLarge)
+        FAIL(ERR_DATA,
+             "%s: needs more memory to unpack than 128 MiB (zstd --long): unpack it first",
+             s->path);
     if (ZSTD_isError(status))
         FAIL(ERR_DATA, "%s: damaged near byte %zu (%s)", s->path, source_stored(s),
              ZSTD_getErrorName(status));

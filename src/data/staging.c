@@ -34,10 +34,32 @@ static bool is_leftover(const char *name)
            strcmp(name + n - n_end, TEMPORARY_END) == 0;
 }
 
-Err staging_make_room(const Staging *s)
+/* Without the last name of a path; "" when it had one. */
+static void drop_name(char *path)
+{
+    size_t n = strlen(path);
+    while (n > 0 && path[n - 1] == '/')
+        n--;
+    while (n > 0 && path[n - 1] != '/')
+        n--;
+    path[n] = '\0';
+}
+
+/* How many names at the end of the path are still to be made. */
+static Err count_missing(const char *dir, int32_t *n)
+{
+    char path[FILE_PATH_BYTES];
+    TRY(path_join(path, "", dir));
+    for (*n = 0; path[0] && !path_exists(path); drop_name(path))
+        (*n)++;
+    return OK;
+}
+
+Err staging_make_room(Staging *s)
 {
     char **name;
     int32_t n_names;
+    TRY(count_missing(s->dir, &s->n_made));
     TRY(dir_make(s->dir));
     TRY(dir_list(s->dir, &name, &n_names));
     Err err = OK;
@@ -51,6 +73,15 @@ Err staging_make_room(const Staging *s)
     }
     dir_list_free(name, n_names);
     return err;
+}
+
+void staging_leave(Staging *s)
+{
+    char path[FILE_PATH_BYTES] = "";
+    if (s->n_made > 0)
+        snprintf(path, sizeof path, "%s", s->dir); /* whole: it was looked at */
+    for (; s->n_made > 0; s->n_made--, drop_name(path))
+        (void)rmdir(path); /* what somebody has put a file into stays */
 }
 
 Err staging_temporary(const Staging *s, const char *name, char *out)

@@ -1,10 +1,11 @@
 #include "data/token_out.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEADER_INTS = 256, MAGIC = 20240520, VERSION = 1, NAME_BYTES = 300 };
+enum { HEADER_INTS = 256, MAGIC = 20240520, VERSION = 1, NAME_BYTES = 300, SHARD_DIGITS = 6 };
 
 static const char *const SPLIT_NAME[N_SPLITS] = {"train", "val"};
 
@@ -27,9 +28,9 @@ struct TokenOut {
 
 static Err file_name(const TokenOut *out, CorpusSplit split, int32_t i, char name[NAME_BYTES])
 {
-    int n = out->format == TOKEN_NANOGPT
-                ? snprintf(name, NAME_BYTES, "%s.bin", SPLIT_NAME[split])
-                : snprintf(name, NAME_BYTES, "%s_%s_%06d.bin", out->name, SPLIT_NAME[split], i);
+    int n = out->format == TOKEN_NANOGPT ? snprintf(name, NAME_BYTES, "%s.bin", SPLIT_NAME[split])
+                                         : snprintf(name, NAME_BYTES, "%s_%s_%0*d.bin", out->name,
+                                                    SPLIT_NAME[split], SHARD_DIGITS, i);
     if (n < 0 || n >= NAME_BYTES)
         FAIL(ERR_USAGE, "%s: too long a name for a data set", out->name);
     return OK;
@@ -40,6 +41,26 @@ static bool is_token_file(const char *name)
     size_t n = strlen(name);
     return n > 4 && strcmp(name + n - 4, ".bin") == 0 &&
            (strstr(name, "train") || strstr(name, "val"));
+}
+
+/* "_train_000000.bin" at the end, or "_val_...". */
+static bool is_shard_name(const char *name, const char *split)
+{
+    const char *at = strrchr(name, '_');
+    size_t n_split = strlen(split);
+    if (!at || (size_t)(at - name) < n_split + 1 || at[-(ptrdiff_t)n_split - 1] != '_' ||
+        memcmp(at - n_split, split, n_split) != 0)
+        return false;
+    size_t n_digits = strspn(at + 1, "0123456789");
+    return n_digits >= SHARD_DIGITS && strcmp(at + 1 + n_digits, ".bin") == 0;
+}
+
+/* Of either format. */
+static bool is_own_name(const char *name)
+{
+    return strcmp(name, "train.bin") == 0 || strcmp(name, "val.bin") == 0 ||
+           is_shard_name(name, SPLIT_NAME[SPLIT_TRAIN]) ||
+           is_shard_name(name, SPLIT_NAME[SPLIT_VAL]);
 }
 
 /* Do something with every token file of the folder. */
@@ -64,16 +85,32 @@ static Err remember(const Staging *staging, const char *name, char *room)
     return OK;
 }
 
-static Err remove_older(const Staging *staging, const char *name, char *room)
+static Err remember_foreign(const Staging *staging, const char *name, char *room)
+{
+    return is_own_name(name) ? OK : remember(staging, name, room);
+}
+
+static Err remove_own(const Staging *staging, const char *name, char *room)
 {
     (void)room;
-    return staging_remove_final(staging, name);
+    return is_own_name(name) ? staging_remove_final(staging, name) : OK;
+}
+
+static Err find(const Staging *staging, Err (*act)(const Staging *, const char *, char *),
+                char name[FILE_PATH_BYTES])
+{
+    name[0] = '\0';
+    return path_is_dir(staging->dir) ? each_older(staging, act, name) : OK;
 }
 
 Err token_out_find_older(const Staging *staging, char name[FILE_PATH_BYTES])
 {
-    name[0] = '\0';
-    return path_is_dir(staging->dir) ? each_older(staging, remember, name) : OK;
+    return find(staging, remember, name);
+}
+
+Err token_out_find_foreign(const Staging *staging, char name[FILE_PATH_BYTES])
+{
+    return find(staging, remember_foreign, name);
 }
 
 /* ---- writing ----------------------------------------------------------------------------- */
@@ -243,7 +280,7 @@ static Err publish_sequence(TokenOut *out, CorpusSplit split)
 
 Err token_out_remove_older(TokenOut *out)
 {
-    TRY(each_older(out->staging, remove_older, NULL));
+    TRY(each_older(out->staging, remove_own, NULL));
     return dir_sync(out->staging->dir);
 }
 

@@ -39,9 +39,12 @@ Err token_out_resume(TokenOut *out, const TokenPlace place[N_SPLITS]);
 Err token_out_write(TokenOut *out, CorpusSplit split, const uint16_t *ids, int64_t n_ids);
 /* All is written and synced: only names are missing. ERR_WRITE. */
 Err token_out_finish(TokenOut *out);
-/* *name: a token file of either format in the folder; "" when there is none. */
+/* *name: a file in the folder that training might take for tokens; "" when there is none. */
 Err token_out_find_older(const Staging *staging, char name[FILE_PATH_BYTES]);
-/* Remove the token files of both formats in the folder that have their own names. ERR_WRITE. */
+/* The same, but one whose name is none of those that are written here. */
+Err token_out_find_foreign(const Staging *staging, char name[FILE_PATH_BYTES]);
+/* Remove the token files of both formats in the folder that have names as they are written here.
+ * ERR_WRITE. */
 Err token_out_remove_older(TokenOut *out);
 /* Give these their names; the first of val gets its own last: without one, a data set is refused as
  * incomplete. ERR_WRITE. */

@@ -107,7 +107,23 @@ refused 65 "latin1.txt: byte 3 (0xE9) is not valid UTF-8" latin1.txt
 refused 66 "none.txt" none.txt
 refused 66 "$work" "$work"
 refused 74 "hello.txt" --out=hello.txt/sub hello.txt
-expect "nothing written by all of these" "" "$(ls -A data 2>/dev/null)$(ls -A nothing)"
+expect "nothing written by all of these" "" "$(ls -d data nothing 2>/dev/null)"
+
+# A text on a mapping of which the system says SIGBUS: its disk fails, or somebody cuts it off.
+"$prepare" --out=bus - <pipe >/dev/null 2>err.log &
+pid=$!
+exec 3>pipe
+for _ in $(seq 100); do
+    [ -e bus ] && break
+    sleep 0.05
+done
+code=0
+kill -BUS $pid
+wait $pid 2>/dev/null || code=$?
+exec 3>&-
+expect "SIGBUS" "66 gpt_prepare: a file became shorter while it was read, or its disk cannot be read" "$code $(cat err.log)"
+
+expect "--help has no exit codes of training" "0 64 65 66 71 74" "$("$prepare" --help | awk '/^exit codes/ {on = 1} on && $1 ~ /^[0-9]+$/ {printf "%s%s", n++ ? " " : "", $1}')"
 
 code=0
 "$prepare" --out=full hello.txt >/dev/full 2>err.log || code=$?

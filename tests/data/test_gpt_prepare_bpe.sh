@@ -42,13 +42,20 @@ gzip -c a.jsonl >folder/a.jsonl.gz
 { head -n 100 b.jsonl | zstd -q; tail -n +101 b.jsonl | zstd -q; } >folder/b.jsonl.zst # two frames
 cp c.txt folder/sub/
 echo notes >folder/notes.md
+mkfifo folder/pipe.txt                        # nobody writes into it
+cp "$toy"/{vocab.json,merges.txt} folder/sub/ # a tokenizer's, no document
 make packed --val_fraction=0.3 --threads=3 folder
-grep -q '1 files end neither' packed.err || fail "packed: $(cat packed.err)"
-sed 's/"text"/"body"/' a.jsonl >key.jsonl
+grep -q '4 files are neither texts' packed.err || fail "packed: $(cat packed.err)"
+rm folder/pipe.txt
+mkfifo named.jsonl
+cat b.jsonl >named.jsonl &
+make named --val_fraction=0.3 a.jsonl named.jsonl c.txt
+sed 's/"text"/"body"/; s/"id": /"id": 1234567890123456789/' a.jsonl >key.jsonl # beyond 64 bits
 make keys --val_fraction=0.3 --text_key=body --threads=1 - <key.jsonl
 make alone --val_fraction=0.3 a.jsonl
 for split in train val; do
     same plain/$split.bin packed/$split.bin
+    same plain/$split.bin named/$split.bin
     same alone/$split.bin keys/$split.bin
 done
 
@@ -111,10 +118,11 @@ cp -r plain older
 head -c -5 folder/a.jsonl.gz >cut.jsonl.gz
 head -c -5 folder/b.jsonl.zst >cut.jsonl.zst
 : >empty.jsonl.gz
+zstd -q --long=30 - <a.jsonl >long.jsonl.zst
 cp a.jsonl plain.jsonl.gz
 cp a.jsonl plain.jsonl.zst
 { head -c 300 folder/a.jsonl.gz; printf '\1\2\3\4'; tail -c +305 folder/a.jsonl.gz; } >damaged.jsonl.gz
-mkdir none.d half && cp "$toy/vocab.json" half/
+mkdir none.d half loop && cp a.jsonl loop/ && ln -s .. loop/up && cp -r plain foreign && : >foreign/evaluation.bin && cp "$toy/vocab.json" half/
 refused 65 "bad.jsonl:51: " "$bpe" --strict --out=new bad.jsonl
 refused 65 "cut.jsonl.gz: is cut off" "$bpe" --out=new a.jsonl cut.jsonl.gz
 refused 65 "cut.jsonl.zst: is cut off" "$bpe" --out=new a.jsonl cut.jsonl.zst
@@ -123,10 +131,16 @@ refused 65 "plain.jsonl.gz: damaged" "$bpe" --out=new plain.jsonl.gz
 refused 65 "plain.jsonl.zst: damaged" "$bpe" --out=new plain.jsonl.zst
 refused 65 "damaged.jsonl.gz: damaged" "$bpe" --out=new damaged.jsonl.gz
 refused 65 "leave nothing to validate" "$bpe" --out=new --val_fraction=1e-9 a.jsonl
-refused 65 "leave nothing to train" "$bpe" --out=new c.txt --val_fraction=0.9999999
+refused 65 "leaves nothing to train" "$bpe" --out=new c.txt --val_fraction=0.9999999
 refused 66 "nowhere.txt" "$bpe" --out=new a.jsonl nowhere.txt
 refused 66 "holds no .txt or .jsonl" "$bpe" --out=new none.d
 refused 66 "has vocab.json, but no merges.txt" --tokenizer=half --out=new a.jsonl
+refused 66 "loop/up/loop: a link back to loop" "$bpe" --out=new loop
+refused 65 "no document in 300 lines, the first: a.jsonl:1: no text under" "$bpe" --out=new --text_key=none a.jsonl
+refused 65 "--long" "$bpe" --out=new long.jsonl.zst
+refused 64 "foreign holds evaluation.bin, which is not replaced" "$bpe" --out=foreign --force a.jsonl
+refused 64 "--out is empty" "$bpe" --out= a.jsonl
+refused 74 "cannot make the directory c.txt: Not a directory" "$bpe" --out=c.txt/new a.jsonl
 refused 64 "older holds " "$bpe" --out=older a.jsonl
 refused 64 "one text in a file" "$bpe" --out=new --split=tail a.jsonl
 refused 64 "--split=half" "$bpe" --out=new --split=half a.jsonl
@@ -135,7 +149,10 @@ refused 64 "above 0 and below 1" "$bpe" --out=new --val_fraction=1 a.jsonl
 refused 64 "--tokenizer=DIR" --kind=bpe --out=new a.jsonl
 refused 64 "--strict is for --kind=bpe" --strict --out=new a.jsonl
 refused 64 "--tokenizer is for --kind=bpe" "$bpe" --kind=char --out=new a.jsonl
-[ -z "$(ls -A new 2>/dev/null)" ] || fail "something was written by what was refused: $(ls -A new)"
+refused 65 "leave nothing to validate" "$bpe" --out=deep/er/new --val_fraction=1e-9 a.jsonl
+(ulimit -f 1; "$prepare" "$bpe" --out=new/full --val_fraction=0.3 a.jsonl >out.log 2>err.log)
+[ $? = 74 ] && grep -q 'File too large' err.log || fail "a limit on the length of files: $(cat err.log)"
+[ ! -e new ] && [ ! -e deep ] || fail "something was left by what was refused: $(find new deep)"
 for name in plain/*; do same "$name" "older/${name#*/}"; done
 
 # ---- killed, and again ----------------------------------------------------------------------------
