@@ -23,6 +23,8 @@ enum { FILE_PATH_BYTES = 4096, FILE_BLOCK_BYTES = 1 << 20 };
 /* out (FILE_PATH_BYTES) = "dir/name". ERR_USAGE when it would not fit. */
 Err path_join(char *out, const char *dir, const char *name);
 bool path_exists(const char *path);
+/* Does anything have this name, be it a symbolic link that points to nothing? */
+bool path_is_taken(const char *path);
 bool path_is_dir(const char *path);
 bool path_is_stream(
     const char *path); /* a pipe, a socket, a terminal, a device: no file, no directory */
@@ -133,6 +135,11 @@ void file_digest_free(FileDigest *digest);
 
 /* The digest of an existing file. ERR_MISSING when it cannot be read or is no regular file. */
 Err file_digest(const char *path, FileDigest *digest);
+
+/* Create `to` (must not exist) with what the regular file `from` holds. Somebody may write to
+ * `from` meanwhile: what was read is what is copied and digested. ERR_MISSING when it cannot be
+ * read, ERR_WRITE; nothing remains of half a copy. digest may be NULL. */
+Err file_copy(const char *from, const char *to, FileDigest *digest);
 
 /* Replace `path` by these bytes: temporary sibling, fsync, rename, fsync of the directory. An
  * error names `path` and, when it is the sibling that failed, that too. ERR_WRITE. */

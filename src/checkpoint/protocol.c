@@ -66,22 +66,6 @@ Err save_begin(const Save *save)
     return as_write_fault(begin(save));
 }
 
-static Err copy_file(const char *from, const char *to, FileDigest *digest)
-{
-    FileMap map;
-    TRY(file_map(&map, from));
-    FileWriter *w = NULL;
-    Err err = file_create(&w, to);
-    if (!err)
-        err = file_write(w, map.data, map.n_bytes);
-    if (err)
-        file_abandon(w);
-    else
-        err = file_close(w, digest);
-    file_unmap(&map);
-    return err;
-}
-
 /* The file `name` beside meta.json, when there is one, into the checkpoint. */
 static Err copy_beside(Save *save, const char *meta_path, const char *name)
 {
@@ -91,7 +75,7 @@ static Err copy_beside(Save *save, const char *meta_path, const char *name)
              slash ? meta_path : "./");
     TRY(path_join(from, dir, name));
     TRY(path_join(to, save->temporary, name));
-    return path_exists(from) ? copy_file(from, to, manifest_add(&save->manifest, name)) : OK;
+    return path_exists(from) ? file_copy(from, to, manifest_add(&save->manifest, name)) : OK;
 }
 
 /* meta.json, or nanoGPT's meta.pkl, and the files of a BPE vocabulary: the names that Hugging
@@ -105,7 +89,7 @@ static Err copy_tokenizer(Save *save, const char *meta_path)
     bool is_pickle = n > 4 && strcmp(meta_path + n - 4, ".pkl") == 0;
     const char *name = is_pickle ? PICKLE_NAME : META_NAME;
     TRY(path_join(path, save->temporary, name));
-    TRY(copy_file(meta_path, path, manifest_add(&save->manifest, name)));
+    TRY(file_copy(meta_path, path, manifest_add(&save->manifest, name)));
     for (int i = 0; i < 3; i++)
         TRY(copy_beside(save, meta_path, NAME[i]));
     return OK;
@@ -140,10 +124,11 @@ Err save_seal(Save *save)
     return as_write_fault(write_texts(save));
 }
 
-/* temporary -> final. Whatever stands there is set aside first and comes back if that fails. */
+/* temporary -> final. Whatever has that name, a directory or a link, is set aside first and comes
+ * back if that fails. */
 static Err publish(const Save *save)
 {
-    bool replaces = path_exists(save->final);
+    bool replaces = path_is_taken(save->final);
     if (replaces)
         TRY(path_rename(save->final, save->aside));
     Err err = path_rename(save->temporary, save->final);
