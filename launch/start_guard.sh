@@ -4,7 +4,7 @@
 #
 #     launch/start_guard.sh OUT_DIR RUN [MOST]     RUN: one word, the same for every start of a run: a Slurm job id, say
 #
-# Prints the number of updates in OUT_DIR's newest checkpoint, -1 when there is none, and notes the start in
+# Prints the number of updates in OUT_DIR's newest whole checkpoint, -1 when there is none, and notes the start in
 # OUT_DIR/starts.log. Exit code 71, with a line that says so, when RUN has started MOST times (3) since that checkpoint.
 set -uo pipefail
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then
@@ -13,11 +13,23 @@ if [ $# -lt 2 ] || [ $# -gt 3 ]; then
 fi
 out_dir=$1 run=$2 most=${3:-3}
 
-# A checkpoint has this name only when it is whole (src/checkpoint/checkpoint.c).
+# is_whole DIR: its manifest is there, and every file in it with its size. What the files hold is not read: that can be
+# many GB, and a start that finds a checksum wrong says so (`gpt_ddp --verify OUT_DIR` too).
+is_whole() {
+    local sizes name bytes
+    sizes=$(sed -n 's/^ *{"name": "\([^"]*\)", "bytes": \([0-9]*\),.*/\1 \2/p' "$1/MANIFEST.json" 2>/dev/null)
+    [ -n "$sizes" ] || return 1
+    while read -r name bytes; do
+        [ "$(stat -L -c %s "$1/$name" 2>/dev/null)" = "$bytes" ] || return 1
+    done <<<"$sizes"
+}
+
+# The newest checkpoint that is whole; others are no progress.
 # -L: out_dir is often a link to a larger file system.
-newest=$(find -L "$out_dir" -maxdepth 1 -type d -regex '.*/step_[0-9]+' -printf '%f\n' 2>/dev/null |
-    sed 's/^step_0*\(.\)/\1/' | sort -n | tail -1)
-newest=${newest:--1}
+newest=-1
+while read -r name; do
+    is_whole "$out_dir/$name" && newest=$((10#${name#step_})) && break
+done < <(find -L "$out_dir" -maxdepth 1 -type d -regex '.*/step_[0-9]+' -printf '%f\n' 2>/dev/null | sort -t_ -k2nr)
 
 log=$out_dir/starts.log
 starts=0

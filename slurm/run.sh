@@ -19,9 +19,10 @@
 # the exit code is 71. The exit code is the program's otherwise, so a site may also requeue by RequeueExit=85.
 set -u
 
-# Slurm's warning before the time is up must not end this script while there are no ranks to pass it on to: they know
-# the end of the job themselves.
-trap : USR1
+# Slurm's warning before the time is up must not end this script while there are no ranks that train: it ends the job
+# before they start.
+warned=0
+trap 'warned=1' USR1
 
 program=(./gpt_ddp)
 one_task=()          # before a program that is to run once
@@ -95,7 +96,7 @@ run_ranks() {
     local signalled=1
     "${launch[@]}" "${program[@]}" "$@" &
     ranks=$!
-    trap 'signalled=1; kill -USR1 $ranks 2>/dev/null' USR1
+    trap 'signalled=1 warned=1; kill -USR1 $ranks 2>/dev/null' USR1
     trap 'signalled=1' TERM
     while [ $signalled = 1 ]; do
         signalled=0
@@ -135,7 +136,7 @@ fi
 if [ "${PREFLIGHT:-0}" = 1 ]; then
     say "${launch[*]} ${program[*]} --check ${arguments[*]}"
     run_ranks --check "${arguments[@]}"
-    if [ "$code" != 0 ]; then
+    if [ "$code" != 0 ] && [ $warned = 0 ]; then
         say "the preflight failed: exit code $code after $SECONDS s"
         end_chain
         exit "$code"
@@ -144,6 +145,11 @@ fi
 
 # ---- the run ------------------------------------------------------------------------------------------------------
 
+if [ $warned = 1 ]; then
+    say "a signal came before the run: it is not started"
+    go_on
+    exit 85
+fi
 say "on ${SLURM_JOB_NODELIST:-?}, from update $newest: ${launch[*]} ${program[*]} ${arguments[*]}"
 run_ranks "${arguments[@]}"
 say "exit code $code after $SECONDS s"

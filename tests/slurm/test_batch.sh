@@ -34,15 +34,24 @@ cat >gpt_ddp <<'END'
 #!/bin/bash
 # Ends with $CODE; with CODE=signal runs until USR1, then takes a while to save. SAVES=1: a checkpoint of one update more.
 [ "${!#}" = --print-config ] && { [ -z "${BATCH:-}" ] || kill -USR1 "$BATCH"; echo "out_dir = \"$OUT\""; exit "${SETTINGS:-0}"; }
-[ "$1" = --check ] && exit "${CHECK:-0}"
+[ "$1" = --check ] && { [ -z "${DURING_CHECK:-}" ] || kill -USR1 "$DURING_CHECK"; exit "${CHECK:-0}"; }
 echo "ends at ${SLURM_JOB_END_TIME:-?}" >>calls
-[ "${SAVES:-0}" = 1 ] && mkdir -p "$OUT/step_$(printf %08d "$(ls -d "$OUT"/step_* 2>/dev/null | wc -l)")"
+[ "${SAVES:-0}" = 1 ] && ./checkpoint "$OUT/step_$(printf %08d "$(ls -d "$OUT"/step_* 2>/dev/null | wc -l)")"
 [ "$CODE" = signal ] || exit "$CODE"
 trap 'sleep 0.5; exit 85' USR1
 touch started
 while :; do sleep 0.05; done
 END
-chmod +x bin/* gpt_ddp
+cat >checkpoint <<'END'
+#!/bin/bash
+# Directories that look like whole checkpoints.
+for dir; do
+    mkdir -p "$dir"
+    echo '{}' >"$dir/config.json"
+    printf '{\n  "files": [\n    {"name": "config.json", "bytes": 3, "xxh3_64": ["0"]}\n  ]}\n' >"$dir/MANIFEST.json"
+done
+END
+chmod +x bin/* gpt_ddp checkpoint
 export PATH=$work/bin:$PATH SLURM_JOB_ID=17 SLURM_CPUS_PER_TASK=3 OUT="an out dir"
 unset SLURM_RESTART_COUNT LAUNCHER OMP_NUM_THREADS SLURM_JOB_END_TIME CONTAINER GPT_CHAIN PREFLIGHT MAX_STARTS
 
@@ -99,7 +108,9 @@ grep -q 'scontrol requeue' calls || fail "did not requeue a job whose time was u
 # A restart goes on where there is a checkpoint, and otherwise begins as the config says.
 SLURM_RESTART_COUNT=1 run 0 $script configs/my.ini
 grep -q 'configs/my.ini $' calls || fail "a restart without a checkpoint does not begin anew"
-mkdir "$OUT/step_00000100" "$OUT/step_00000020" "$OUT/.tmp_step_00000200"
+./checkpoint "$OUT/step_00000100" "$OUT/step_00000020" "$OUT/.tmp_step_00000200" "$OUT/step_00000300" "$OUT/step_00000400"
+echo >>"$OUT/step_00000300/config.json" # one has another size
+rm "$OUT/step_00000400/MANIFEST.json"
 SLURM_RESTART_COUNT=2 again 0 $script configs/my.ini
 grep -q 'configs/my.ini --init_from=resume $' calls || fail "a restart does not continue"
 [ "$(grep -c '^srun .* true $' calls)" = 2 ] || fail "a second restart does not use up two step numbers"
@@ -180,10 +191,13 @@ run 0 slurm/container.sbatch && fail "container.sbatch without an image"
 
 # ---- signals ------------------------------------------------------------------------------------------------------
 
-# USR1 before there are ranks does not end the script.
-rm -rf calls out "$OUT" && touch calls
-CODE=85 bash -c 'BATCH=$$ exec bash "$0"' $script >out 2>&1
-[ $? = 85 ] && grep -qx 'scontrol requeue 17' calls || fail "a signal before the ranks ended the script"
+# USR1 before there are ranks, or to those of the preflight: no run begins, and the job goes on later.
+for name in BATCH DURING_CHECK; do
+    rm -rf calls out "$OUT" && touch calls
+    PREFLIGHT=1 CODE=0 bash -c "$name=\$\$ exec bash \"\$0\"" $script >out 2>&1
+    [ $? = 85 ] && grep -qx 'scontrol requeue 17' calls || fail "a signal before the run ($name) did not end the job with 85"
+    grep -q '^ends at' calls && fail "a run began after a signal ($name)"
+done
 
 # USR1 to the batch script, twice: the ranks get it, may finish saving, and their code is the job's.
 rm -rf calls out started "$OUT" && touch calls
