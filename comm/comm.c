@@ -31,8 +31,11 @@ static Err make_scratch(Comm *comm)
 
 Err comm_open(Comm *comm, bool use_mpi)
 {
-    *comm = (Comm){
-        .world = 1, .local_world = 1, .max_count = INT_MAX, .init_timeout_s = INIT_TIMEOUT_S};
+    *comm = (Comm){.launched = use_mpi,
+                   .world = 1,
+                   .local_world = 1,
+                   .max_count = INT_MAX,
+                   .init_timeout_s = INIT_TIMEOUT_S};
     name_host(comm);
     if (!use_mpi) {
         comm->control = &COMM_SINGLE_CONTROL;

@@ -34,6 +34,7 @@ typedef struct {
     const CommControl *control; /* from comm_open */
     const CommOps *ops;         /* data plane, from comm_bind; NULL before it */
     CommKind kind;
+    bool launched;                   /* by mpirun or srun: use_mpi of comm_open */
     int32_t rank, world;             /* 0 <= rank < world */
     int32_t local_rank, local_world; /* among the ranks of this host */
     char host[64];

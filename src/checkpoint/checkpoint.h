@@ -38,6 +38,7 @@ typedef struct {
     int64_t n_updates;    /* steps that changed the parameters: AdamW's count, as torch counts */
     LossScale loss_scale; /* of float16; zeros for other dtypes */
     Outliers outliers;    /* zeros when they are not looked for */
+    int64_t best_step;    /* where best_val_loss was measured; -1: not known */
 } Progress;
 
 /* What is saved and loaded. All borrowed. */
@@ -66,7 +67,7 @@ Err checkpoint_save(const CheckpointState *state, const Progress *progress);
 typedef struct {
     int64_t newest; /* so many of the newest; 0: all */
     int64_t every;  /* and all whose step is a multiple of this; 0: none */
-    bool best;      /* and the one of the best evaluation */
+    bool best;      /* and the one that evaluated best of those saved where they were evaluated */
 } CheckpointKeep;
 
 /* Delete all but these, the oldest first. The newest that verifies counts as the newest: damaged

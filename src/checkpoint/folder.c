@@ -96,7 +96,7 @@ static Err is_leaving(const char *out_dir, const char *name, bool *leaving)
     if (aside < 0)
         return OK;
     TRY(folder_path(whole, out_dir, FOLDER_STEP, aside));
-    *leaving = path_exists(whole);
+    *leaving = path_is_taken(whole); /* as drop_replaced does, by the name alone */
     return OK;
 }
 
@@ -207,32 +207,29 @@ static Err remove_checkpoint(const char *out_dir, const CheckpointEntry *found)
     return dir_remove(temporary);
 }
 
-/* The best loss that the run of a checkpoint knew of; INFINITY when it is damaged, too. */
-static Err best_loss(const char *out_dir, const CheckpointEntry *entry, double *loss)
+/* Was it saved where its run had evaluated best so far? What cannot be read was not. */
+static Err is_best(const char *out_dir, const CheckpointEntry *entry, bool *best)
 {
     char dir[FILE_PATH_BYTES], record[FILE_PATH_BYTES];
     Progress progress;
     TRY(checkpoint_entry_path(dir, out_dir, entry));
     TRY(path_join(record, dir, TRAINER_NAME));
     Err err = record_read(record, &progress);
-    *loss = err ? INFINITY : progress.best_val_loss;
+    *best = !err && isfinite(progress.best_val_loss) && progress.best_step == entry->step;
     if (err_code(err) == ERR_SYSTEM)
         return err;
     err_free(err);
     return OK;
 }
 
-/* The step of the best evaluation: of the checkpoints that know of the newest's best loss the
- * oldest is from when it was measured, or the next after. -1: there was no evaluation. */
+/* The newest that is_best, for the best loss of a run only falls; -1: none. */
 static Err best_step(const char *out_dir, const CheckpointList *list, int64_t *step)
 {
-    double best = INFINITY, loss = INFINITY;
+    bool best = false;
     *step = -1;
-    for (int32_t i = 0; i < list->n; i++) {
-        TRY(best_loss(out_dir, &list->item[i], &loss));
-        if (i == 0)
-            best = loss;
-        if (isfinite(best) && loss == best)
+    for (int32_t i = 0; i < list->n && !best; i++) {
+        TRY(is_best(out_dir, &list->item[i], &best));
+        if (best)
             *step = list->item[i].step;
     }
     return OK;

@@ -84,14 +84,15 @@ static json_t *progress_json(const Progress *progress, const GptDims *dims)
 {
     bool evaluated = isfinite(progress->best_val_loss); /* JSON has no infinity */
     const LossScale *scale = &progress->loss_scale;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:o, s:o}", "step",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:I, s:o, s:o, s:o}", "step",
                      (json_int_t)progress->step, "n_sequences", (json_int_t)progress->n_sequences,
                      "tokens", (json_int_t)(progress->n_sequences * dims->block_size),
                      "n_bad_steps", (json_int_t)progress->n_bad_steps, "n_updates",
                      (json_int_t)progress->n_updates, "loss_scale",
                      scale->scale > 0 ? json_real(scale->scale) : json_null(),
                      "loss_scale_good_steps", (json_int_t)scale->n_good, "best_val_loss",
-                     evaluated ? json_real(progress->best_val_loss) : json_null(), "outliers",
+                     evaluated ? json_real(progress->best_val_loss) : json_null(), "best_step",
+                     evaluated ? json_integer(progress->best_step) : json_null(), "outliers",
                      outliers_json(&progress->outliers));
 }
 
@@ -168,12 +169,14 @@ static Err read_outliers(const Doc *doc, Outliers *o)
 
 static Err read_progress(const Doc *doc, Progress *progress)
 {
-    *progress = (Progress){.best_val_loss = INFINITY};
+    *progress = (Progress){.best_val_loss = INFINITY, .best_step = -1};
     TRY(doc_i64(doc, "step", 0, MAX_COUNT, &progress->step));
     TRY(doc_i64(doc, "n_sequences", 0, MAX_SEQUENCES, &progress->n_sequences));
     TRY(doc_i64(doc, "n_bad_steps", 0, MAX_COUNT, &progress->n_bad_steps));
     if (doc_has(doc, "best_val_loss"))
         TRY(doc_f64(doc, "best_val_loss", &progress->best_val_loss));
+    if (doc_has(doc, "best_step"))
+        TRY(doc_i64(doc, "best_step", -1, progress->step, &progress->best_step));
     progress->n_updates = progress->step; /* what AdamW counted before there was a count */
     if (doc_has(doc, "n_updates"))
         TRY(doc_i64(doc, "n_updates", 0, progress->step, &progress->n_updates));

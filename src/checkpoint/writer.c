@@ -1,6 +1,8 @@
 #include "checkpoint/writer.h"
 
+#include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "checkpoint/folder.h"
@@ -44,6 +46,24 @@ static void *work(void *writer)
     return NULL;
 }
 
+/* mpirun and srun bind a rank to CPUs of its own, and its threads inherit that. The kernel cuts
+ * what is asked for down to what the process's group may have; a refusal changes nothing. A run
+ * without a launcher stays where its user has bound it. */
+static void leave_bound_cpus(const Comm *comm)
+{
+    cpu_set_t all;
+    memset(&all, 0xff, sizeof all);
+    if (comm->launched)
+        (void)sched_setaffinity(0, sizeof all, &all);
+}
+
+static void *work_in_thread(void *writer)
+{
+    const Writer *w = writer;
+    leave_bound_cpus(w->state.comm);
+    return work(writer);
+}
+
 /* Without a thread the task is done at once. */
 static void begin(Writer *w, WriterTask task, int64_t step)
 {
@@ -51,7 +71,7 @@ static void begin(Writer *w, WriterTask task, int64_t step)
     w->task = task;
     w->idle = 0;
     activity_begin(&w->activity, PHASE_SAVE, step, 0, "begin");
-    w->has_thread = pthread_create(&w->thread, NULL, work, w) == 0;
+    w->has_thread = pthread_create(&w->thread, NULL, work_in_thread, w) == 0;
     if (!w->has_thread)
         work(w);
 }

@@ -5,7 +5,8 @@
  *     writer_publish    all ranks: a save is over; rank 0 gives its directory the final name
  *     writer_prune      rank 0's thread removes what need not be kept
  *
- * The thread works with files and nothing else: no MPI, no device. It does one task at a time.
+ * The thread works with files and nothing else: no MPI, no device. It does one task at a time, on
+ * any CPU that this process may have, also when a launcher bound the rank to some: those compute.
  * Until writer_publish a save is a temporary directory, which nobody takes for a checkpoint. */
 #ifndef GPT_CHECKPOINT_WRITER_H
 #define GPT_CHECKPOINT_WRITER_H
@@ -45,7 +46,9 @@ void writer_init(Writer *w, const CheckpointState *state);
 void writer_close(Writer *w);
 
 /* *can: rank 0 has the memory for a copy (save_tensor_bytes, and 1 GiB beside, of what is free on
- * its host), and takes it; the same on all ranks. Waits for nothing. Collective. */
+ * its host), and takes it; the same on all ranks. Once is enough: the save that follows writes to
+ * all of the copy, from then on it is this process's memory, and later saves take no more. What
+ * their files take in the page cache the kernel gives back. Waits for nothing. Collective. */
 Err writer_reserve(Writer *w, bool *can);
 
 /* Bytes of that copy. */
@@ -64,8 +67,8 @@ Err writer_publish(Writer *w);
 Err writer_publish_alone(Writer *w);
 
 /* checkpoint_prune by the thread, on rank 0; the others do nothing. A checkpoint that the thread
- * has written and read back is not read again. Only when the task before is over. Not collective.
- */
+ * has written and read back is not read again. Only when the task before is over. Without a thread
+ * it is done on return: let the others wait where that is no time of a step. Not collective. */
 void writer_prune(Writer *w, CheckpointKeep keep);
 /* Wait for the end of a pruning: what it met. OK when there is none. Not collective. */
 Err writer_join(Writer *w);

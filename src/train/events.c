@@ -167,9 +167,11 @@ Err events_open(Events *events, const char *dir, int64_t from_step)
              (int)getpid());
     TRY(path_join(path, dir, name));
     events->file = fopen(path, "ab");
-    if (!events->file || !write_start(events, from_step))
-        FAIL(ERR_WRITE, "%s: cannot be written: %s", path, strerror(errno));
-    return OK;
+    if (events->file && write_start(events, from_step))
+        return OK;
+    Err err = ERR_NEW(ERR_WRITE, "%s: cannot be written: %s", path, strerror(errno));
+    events_close(events);
+    return err;
 }
 
 bool events_write(Events *events, int64_t step, const Scalar *scalar, int32_t n)

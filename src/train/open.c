@@ -357,7 +357,7 @@ static void begin_loss_scale(Trainer *t)
 
 static Err set_parameters(Trainer *t, const char *checkpoint)
 {
-    t->progress = (Progress){.best_val_loss = INFINITY};
+    t->progress = (Progress){.best_val_loss = INFINITY, .best_step = -1};
     if (checkpoint[0])
         TRY(resume_from(t, checkpoint));
     else if (config_init_kind(t->cfg) == INIT_DIRECTORY)
@@ -448,15 +448,27 @@ static Err take_out_dir(Trainer *t)
     return OK;
 }
 
+/* A record that cannot be written (a full disk, say) is no reason not to train. */
+static Err without_record(Trainer *t, Err err)
+{
+    if (err_code(err) != ERR_WRITE)
+        return err;
+    log_say(&t->log, "warning: %s; training goes on without", err_message(err));
+    err_free(err);
+    return OK;
+}
+
 static Err open_log(Trainer *t)
 {
     const RunConfig *run = &t->cfg->run;
-    if (t->comm->rank == 0)
-        TRY(take_out_dir(t));
-    TRY(log_open(&t->log, run->out_dir, t->progress.step));
-    if (t->comm->rank == 0)
-        TRY(run_file_write(run->out_dir, t->cfg, t->plan));
-    return run->tensorboard ? log_open_events(&t->log, run->out_dir, t->progress.step) : OK;
+    if (t->comm->rank != 0)
+        return OK;
+    TRY(take_out_dir(t));
+    TRY(without_record(t, log_open(&t->log, run->out_dir, t->progress.step)));
+    TRY(without_record(t, run_file_write(run->out_dir, t->cfg, t->plan)));
+    if (!run->tensorboard)
+        return OK;
+    return without_record(t, log_open_events(&t->log, run->out_dir, t->progress.step));
 }
 
 /* ---- life -------------------------------------------------------------------------------- */

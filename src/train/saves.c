@@ -62,18 +62,20 @@ static void warn_of_pruning(Trainer *t, Err err)
     err_free(err);
 }
 
-static void prune(Trainer *t)
+/* The ranks meet behind it: where no thread could be started rank 0 does it here, and may take
+ * long, which is not to count as time of a step. */
+static Err prune(Trainer *t)
 {
     const RunConfig *run = &t->cfg->run;
     const CheckpointKeep keep = {.newest = run->keep_checkpoints,
                                  .every = run->keep_every,
                                  .best = !run->always_save_checkpoint};
-    if (run->async_save) {
-        writer_prune(&t->saves.writer, keep);
-        return;
-    }
     trainer_enter(t, PHASE_SAVE, "remove older checkpoints", 0);
-    warn_of_pruning(t, checkpoint_prune(t->comm, run->out_dir, keep));
+    if (run->async_save)
+        writer_prune(&t->saves.writer, keep);
+    else
+        warn_of_pruning(t, checkpoint_prune(t->comm, run->out_dir, keep));
+    return comm_barrier(t->comm);
 }
 
 /* ---- beside training --------------------------------------------------------------------- */
@@ -105,15 +107,16 @@ static Err publish(Trainer *t, bool has_next)
         return OK;
     trainer_enter(t, PHASE_SAVE, "wait for the writing of the checkpoint before", 0);
     Err err = writer_publish(&s->writer);
-    if (!err) {
-        s->saved_step = s->pending_step;
-        deadline_add_save(&t->deadline, s->copy_ms * 1e-3 + s->writer.seconds);
-        log_say(&t->log, "checkpoint of step %" PRId64 ": copied in %.0f ms, written in %.1f s",
-                s->saved_step, s->copy_ms, s->writer.seconds);
-        prune(t);
-    }
+    int64_t step = s->pending_step;
     s->pending_step = -1;
     s->is_written = false;
+    if (!err) {
+        s->saved_step = step;
+        deadline_add_save(&t->deadline, s->copy_ms * 1e-3 + s->writer.seconds);
+        log_say(&t->log, "checkpoint of step %" PRId64 ": copied in %.0f ms, written in %.1f s",
+                step, s->copy_ms, s->writer.seconds);
+        err = prune(t);
+    }
     return count(t, err, has_next);
 }
 
@@ -166,8 +169,7 @@ static Err write_now(Trainer *t)
     deadline_add_save(&t->deadline, seconds_since(s->begin_ns));
     log_say(&t->log, "checkpoint of step %" PRId64 ": written in %.1f s", s->saved_step,
             seconds_since(s->begin_ns));
-    prune(t);
-    return OK;
+    return prune(t);
 }
 
 static Err save(Trainer *t, bool *beside)

@@ -91,8 +91,10 @@ static Err evaluate(Trainer *t, bool *improved)
         return OK;
     log_eval(&t->log, t->progress.step, tokens_seen(t), train_loss, val_loss);
     *improved = val_loss < t->progress.best_val_loss;
-    if (*improved)
+    if (*improved) {
         t->progress.best_val_loss = val_loss;
+        t->progress.best_step = t->progress.step;
+    }
     return OK;
 }
 

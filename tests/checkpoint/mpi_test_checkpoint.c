@@ -39,7 +39,7 @@ static void open_part(MpiTest *t, ToyRun *run, ToyArgs args, int zero_stage, con
     toy_open(run, &args, &t->comm, &t->dev, out_dir);
 }
 
-static const Progress PROGRESS = {7, 3360, 1.25, 2, 6, {1024, 5}, {0}};
+static const Progress PROGRESS = {7, 3360, 1.25, 2, 6, {1024, 5}, {0}, 6};
 
 static void save_part(MpiTest *t, const ToyArgs *args, int zero_stage, const char *out_dir,
                       uint64_t fill)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "checkpoint/doc.h"
+#include "checkpoint/folder.h"
 #include "checkpoint/safetensors.h"
 #include "tests/support/check_err.h"
 #include "tests/support/temp.h"
@@ -199,10 +200,24 @@ static void test_tensors_larger_than_the_staging(void **state)
 static void test_progress_comes_back(void **state)
 {
     static const Progress CASE[] = {
-        {0, 0, INFINITY, 0, 0, {0, 0}, {0}},
-        {2000, 960000, 1.0 / 3, 4, 1996, {65536, 1999}, {2, {0.1, -1.0 / 3}, {5e-324, 700}, 3, 9}},
-        {99999999, INT64_C(1) << 42, 5e-324, 1, 7, {1, 0}, {0, {0}, {0}, 0, 1}},
-        {100000000, 7, 1.8857000000000002, 0, 100000000, {0, 0}, {1, {-0.0}, {1}, 0, 0}}};
+        {0, 0, INFINITY, 0, 0, {0, 0}, {0}, -1},
+        {2000,
+         960000,
+         1.0 / 3,
+         4,
+         1996,
+         {65536, 1999},
+         {2, {0.1, -1.0 / 3}, {5e-324, 700}, 3, 9},
+         1900},
+        {99999999, INT64_C(1) << 42, 5e-324, 1, 7, {1, 0}, {0, {0}, {0}, 0, 1}, -1},
+        {100000000,
+         7,
+         1.8857000000000002,
+         0,
+         100000000,
+         {0, 0},
+         {1, {-0.0}, {1}, 0, 0},
+         100000000}};
     Fixture *f = *state;
     for (size_t i = 0; i < sizeof CASE / sizeof *CASE; i++) {
         Progress got;
@@ -216,6 +231,7 @@ static void test_progress_comes_back(void **state)
         assert_int_equal(got.loss_scale.n_good, CASE[i].loss_scale.n_good);
         assert_true(got.best_val_loss == CASE[i].best_val_loss);
         assert_memory_equal(&got.outliers, &CASE[i].outliers, sizeof got.outliers);
+        assert_int_equal(got.best_step, CASE[i].best_step);
     }
 }
 
@@ -389,6 +405,10 @@ static void test_refuses_senseless_files(void **state)
          "{\"version\":1,\"bias\":true,\"step\":1,\"n_sequences\":1,\"n_bad_steps\":0,"
          "\"best_val_loss\":\"x\"}",
          "\"best_val_loss\" is not a number"},
+        {"trainer.json",
+         "{\"version\":1,\"bias\":true,\"step\":1,\"n_sequences\":1,\"n_bad_steps\":0,"
+         "\"best_step\":2}",
+         "\"best_step\" is 2"},
         {"trainer.json", WITH_OUTLIERS "7}", "\"outliers\" is not an object"},
         {"trainer.json", WITH_OUTLIERS "{}}", "\"in_row\" is missing"},
         {"trainer.json", WITH_OUTLIERS "{\"in_row\":0,\"skipped\":0,\"log_loss\":1}}",
@@ -660,6 +680,16 @@ static void test_nothing_is_written_through_links(void **state)
     temp_remove(&outside);
 }
 
+/* The archive that a link points to is gone: the link goes as a directory in its place would. */
+static void test_a_link_to_nothing_is_replaced(void **state)
+{
+    Fixture *f = *state;
+    plant_link(f, "step_00000002", "/none/step_00000002");
+    check_no_err(save_step(f, 2));
+    expect_found(f, 2);
+    assert_int_equal(count_names(f), 1);
+}
+
 /* What a crash, a network file system or a person leaves there is no reason not to save. */
 static void test_leavings_that_stay_do_not_stop_a_save(void **state)
 {
@@ -770,6 +800,51 @@ static void test_prune_keeps_all_when_none_is_whole(void **state)
     assert_int_equal(count_names(f), 2);
 }
 
+static void prune_to_one_and_the_best(Fixture *f)
+{
+    const CheckpointKeep keep = {.newest = 1, .best = true};
+    check_no_err(checkpoint_prune(&f->comm, f->temp.dir, keep));
+}
+
+/* Evaluated at 2 and at 4; 3, 5 and 6 were saved without an evaluation and know of a loss all the
+ * same. */
+static void save_six(Fixture *f)
+{
+    static const Progress CASE[] = {
+        {.step = 1, .best_val_loss = INFINITY, .best_step = -1},
+        {.step = 2, .best_val_loss = 3, .best_step = 2},
+        {.step = 3, .best_val_loss = 3, .best_step = 2},
+        {.step = 4, .best_val_loss = 2, .best_step = 4},
+        {.step = 5, .best_val_loss = 1, .best_step = 4}, /* as if the save at 4 had failed */
+        {.step = 6, .best_val_loss = 1, .best_step = -1},
+    };
+    for (size_t i = 0; i < sizeof CASE / sizeof *CASE; i++)
+        check_no_err(checkpoint_save(&f->run.state, &CASE[i]));
+}
+
+static void test_the_best_is_one_that_was_evaluated(void **state)
+{
+    Fixture *f = *state;
+    save_six(f);
+    prune_to_one_and_the_best(f);
+    assert_int_equal(count_names(f), 2);
+    assert_true(path_exists(step_dir(f, 4)));
+    assert_true(path_exists(step_dir(f, 6)));
+}
+
+/* The newest is whole, but its record is of another version, say. */
+static void test_the_best_is_known_without_the_newest_record(void **state)
+{
+    Fixture *f = *state;
+    save_six(f);
+    assert_int_equal(unlink(step_file(f, 6, "trainer.json")), 0);
+    assert_int_equal(truncate(step_file(f, 4, "trainer.json"), 10), 0);
+    check_no_err(folder_prune(f->temp.dir, &(CheckpointKeep){.newest = 1, .best = true}, 6));
+    assert_int_equal(count_names(f), 2);
+    assert_true(path_exists(step_dir(f, 2)));
+    assert_true(path_exists(step_dir(f, 6)));
+}
+
 /* ---- saves that fail --------------------------------------------------------------------- */
 
 static void test_out_dir_that_cannot_be_made(void **state)
@@ -859,12 +934,15 @@ int main(void)
         TEST(test_same_step_is_replaced),
         TEST(test_half_written_directory_is_ignored_then_removed),
         TEST(test_nothing_is_written_through_links),
+        TEST(test_a_link_to_nothing_is_replaced),
         TEST(test_leavings_that_stay_do_not_stop_a_save),
         TEST(test_pruning_removes_a_link_and_not_what_it_points_to),
         TEST(test_directory_set_aside_counts_until_it_is_replaced),
         TEST(test_prune_keeps_the_newest),
         TEST(test_prune_does_not_count_what_is_damaged),
         TEST(test_prune_keeps_all_when_none_is_whole),
+        TEST(test_the_best_is_one_that_was_evaluated),
+        TEST(test_the_best_is_known_without_the_newest_record),
         TEST(test_out_dir_that_cannot_be_made),
         TEST(test_tokenizer_file_that_is_gone),
         TEST(test_full_disk_costs_nothing_but_the_save),

@@ -1,6 +1,8 @@
 /* A run whose checkpoints are written beside it: when they appear, what becomes of them when the
  * disk fails or hangs, and when the run ends. */
 #include <math.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -223,8 +225,10 @@ static void test_the_best_is_kept_where_only_the_best_is_saved(void **state)
     Trainer *t = start(run);
     for (int i = 1; i <= 4; i++) {
         step(t);
-        if (i == 2)
+        if (i == 2) {
             t->progress.best_val_loss = 1.5;
+            t->progress.best_step = 2;
+        }
         check_no_err(saves_save(t));
     }
     check_no_err(saves_finish(t));
@@ -358,6 +362,71 @@ static void test_a_start_removes_what_a_killed_one_was_writing(void **state)
     assert_false(path_exists(temp_path(&run->temp, "out/.0123456789abcdef.tmp")));
 }
 
+/* Lines of steps that come again cannot be dropped, run.json cannot be replaced. */
+static void test_records_that_cannot_be_written_do_not_end_a_start(void **state)
+{
+    enum { AFTER_THE_FOLDER = 4 };
+    static const char LINES[] = "{\"iter\": 7, \"loss\": 1}\n";
+    TestRun *run = *state;
+    Trainer *t = start(run);
+    step(t);
+    check_no_err(saves_save(t));
+    check_no_err(saves_finish(t));
+    trainer_close(t);
+    temp_write_text(&run->temp, "out/metrics.jsonl", LINES);
+    run_set(run, "init_from", "resume");
+    fault_arm(FAULT_FULL, AFTER_THE_FOLDER);
+    check_no_err(trainer_open(t, &run->cfg, &run->comm, &run->dev, &run->stop, ""));
+    fault_disarm();
+    assert_int_equal(t->progress.step, 1);
+    check_no_err(trainer_run(t));
+    assert_true(has(run, 6));
+    assert_true(temp_equals(&run->temp, "out/metrics.jsonl", LINES, sizeof LINES - 1));
+}
+
+/* ---- the CPUs ---------------------------------------------------------------------------- */
+
+/* Those that the writer's thread may use while this one is bound to the first of `own`. */
+static cpu_set_t cpus_of_the_writer(TestRun *run, cpu_set_t own, bool launched)
+{
+    cpu_set_t first, found;
+    CPU_ZERO(&first);
+    for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&first) == 0; cpu++)
+        if (CPU_ISSET(cpu, &own))
+            CPU_SET(cpu, &first);
+    Trainer *t = &run->trainer;
+    run->comm.launched = launched;
+    assert_int_equal(sched_setaffinity(0, sizeof first, &first), 0);
+    step(t);
+    fault_arm(FAULT_HOLD, 7);
+    check_no_err(saves_save(t));
+    const char *doing = "begin";
+    for (int i = 0; i < PATIENCE_MS && strcmp(doing, "begin") == 0; i++) {
+        usleep(1000);
+        doing = activity_look(&t->saves.writer.activity).operation;
+    }
+    int rc = pthread_getaffinity_np(t->saves.writer.thread, sizeof found, &found);
+    fault_disarm();
+    assert_int_equal(sched_setaffinity(0, sizeof own, &own), 0);
+    assert_int_equal(rc, 0);
+    check_no_err(saves_finish(t));
+    return found;
+}
+
+/* Where there is one CPU only nothing of this can be seen. */
+static void test_the_writer_leaves_the_cpu_a_launcher_bound(void **state)
+{
+    TestRun *run = *state;
+    cpu_set_t own, found, both;
+    start(run);
+    assert_int_equal(sched_getaffinity(0, sizeof own, &own), 0);
+    found = cpus_of_the_writer(run, own, false);
+    assert_int_equal(CPU_COUNT(&found), 1);
+    found = cpus_of_the_writer(run, own, true);
+    CPU_AND(&both, &found, &own);
+    assert_true(CPU_EQUAL(&both, &own));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -379,6 +448,8 @@ int main(void)
         TEST(test_space_is_looked_at_by_the_writer),
         TEST(test_a_disk_that_hangs_is_named),
         TEST(test_a_start_removes_what_a_killed_one_was_writing),
+        TEST(test_records_that_cannot_be_written_do_not_end_a_start),
+        TEST(test_the_writer_leaves_the_cpu_a_launcher_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

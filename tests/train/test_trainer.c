@@ -361,6 +361,7 @@ static void test_what_improves_is_saved(void **state)
     check_no_err(trainer_run(&run->trainer));
     assert_true(has_checkpoint(run, 3));
     assert_true(run->trainer.progress.best_val_loss < log(VOCAB));
+    assert_in_range(run->trainer.progress.best_step, 3, 6);
 }
 
 /* ---- saving goes wrong ------------------------------------------------------------------- */
