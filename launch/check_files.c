@@ -8,6 +8,7 @@
 #include "data/loader.h"
 #include "launch/check_line.h"
 #include "plan/plan.h"
+#include "train/hellaswag.h"
 
 enum { SAMPLES = 64, SAMPLE_TOKENS = 1 << 16, TEST_BYTES = 16 << 20 };
 
@@ -53,6 +54,28 @@ void check_data(Check *c, int64_t *vocab_size)
                  human_count(set.val.n_tokens).text,
                  human_count(plan_vocab_size(c->cfg, set.vocab_size)).text);
     dataset_close(&set);
+}
+
+static Err read_hellaswag(const Config *cfg, ScoreTask *task)
+{
+    Dataset set;
+    Err err = dataset_open(&set, cfg);
+    if (!err)
+        err = hellaswag_read(task, cfg, &set);
+    dataset_close(&set);
+    return err;
+}
+
+void check_hellaswag(Check *c)
+{
+    ScoreTask task = {0};
+    const char *path = c->cfg->run.eval_hellaswag;
+    if (!path[0])
+        return;
+    if (check_passed(c, "hellaswag", comm_agree(c->comm, read_hellaswag(c->cfg, &task))))
+        check_ok(c, "hellaswag", "%s: %s items, the longest of %d tokens", path,
+                 human_count(task.n_items).text, task.order[0].n_tokens + 1);
+    score_task_close(&task);
 }
 
 /* ---- where it begins --------------------------------------------------------------------- */

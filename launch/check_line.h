@@ -30,6 +30,8 @@ bool check_passed(Check *c, const char *what, Err err);
 
 /* *vocab_size: of the data; CONFIG_AUTO when it cannot be opened. */
 void check_data(Check *c, int64_t *vocab_size);
+/* What eval_hellaswag names, in the tokens of the data. Nothing where it is not wanted. */
+void check_hellaswag(Check *c);
 /* Where the run begins, and what is in out_dir already. */
 void check_start(Check *c);
 /* Room in out_dir for a checkpoint of this vocabulary, and a file written, synced and renamed. */

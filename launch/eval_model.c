@@ -52,6 +52,21 @@ static Err allocate(EvalModel *m)
     return err;
 }
 
+/* Tokens, targets and losses of a batch, and a row of logits. */
+static Err allocate_host(EvalModel *m)
+{
+    const int64_t n = m->model.shape.micro_batch * m->model.shape.n_tokens;
+    const int64_t n_logits = m->dims.vocab_size;
+    m->host = calloc((size_t)(3 * n + n_logits), sizeof *m->host);
+    if (!m->host)
+        FAIL(ERR_SYSTEM, "out of memory for a batch of %lld tokens", (long long)n);
+    m->scorer.host_tokens = m->host;
+    m->scorer.host_targets = m->host + n;
+    m->scorer.losses = (float *)(m->host + 2 * n);
+    m->scorer.logits = (float *)(m->host + 3 * n);
+    return OK;
+}
+
 static Err open_model(EvalModel *m, const Config *cfg, int64_t T)
 {
     int64_t B = T < BATCH_TOKENS ? BATCH_TOKENS / T : 1;
@@ -63,6 +78,7 @@ static Err open_model(EvalModel *m, const Config *cfg, int64_t T)
     TRY(layout_make(&m->layout, &m->dims, 1, 128));
     TRY(gpt2_open(&m->model, &m->dims, &shape, &m->layout));
     TRY(allocate(m));
+    TRY(allocate_host(m));
     return checkpoint_load_weights(m->dir, &m->model, NULL, &m->dev);
 }
 
@@ -82,6 +98,7 @@ void eval_model_close(EvalModel *m)
         device_set_workspace(&m->dev, tensor_none());
         device_free(&m->dev, m->memory);
     }
+    free(m->host);
     gpt2_close(&m->model);
     layout_free(&m->layout);
     device_close(&m->dev);

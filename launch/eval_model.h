@@ -18,7 +18,8 @@ typedef struct {
     GPT2 model;
     Layout layout;
     Device dev;
-    void *memory; /* of the device */
+    void *memory;  /* of the device */
+    int32_t *host; /* the scorer's host memory */
     Scorer scorer;
 } EvalModel;
 

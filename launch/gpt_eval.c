@@ -121,12 +121,12 @@ typedef struct {
     RowScore *score;
 } Bench;
 
-static Err read_bench(const Options *o, const char *dir, Bench *bench)
+static Err read_bench(const Options *o, const EvalModel *model, Bench *bench)
 {
     Bpe *bpe = NULL;
     BpeEncoder *encoder = NULL;
     const char *path = o->flag[bench->flag].text, *tokenizer = o->flag[FLAG_TOKENIZER].text;
-    Err err = bpe_open(&bpe, tokenizer ? tokenizer : dir);
+    Err err = bpe_open(&bpe, tokenizer ? tokenizer : model->dir);
     if (!err)
         err = bpe_encoder_open(&encoder, bpe);
     if (!err)
@@ -134,6 +134,7 @@ static Err read_bench(const Options *o, const char *dir, Bench *bench)
     bpe_encoder_close(encoder);
     bpe_close(bpe);
     TRY(err);
+    TRY(score_task_fit(&bench->task, model->dims.block_size, model->dims.vocab_size));
     size_t n = (size_t)(bench->task.n_items * bench->task.n_choices);
     bench->score = calloc(n, sizeof *bench->score);
     return bench->score ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for %zu scores", n);
@@ -143,17 +144,6 @@ static void close_bench(Bench *bench)
 {
     score_task_close(&bench->task);
     free(bench->score);
-}
-
-/* Tokens that the longest row reads. */
-static int64_t longest(const ScoreTask *task)
-{
-    int64_t most = 1;
-    for (int64_t i = 0; i < task->n_items; i++)
-        for (int32_t c = 0; c < task->n_choices; c++)
-            if (task->item[i].row[c].n_tokens - 1 > most)
-                most = task->item[i].row[c].n_tokens - 1;
-    return most;
 }
 
 /* {"task":"hellaswag","item":3,"choice":1,"label":0,"nll":12.5,"tokens":7} */
@@ -184,11 +174,9 @@ static void say_bench(const Bench *bench)
 static Err run_bench(const Options *o, EvalModel *model, Bench *bench, FILE *items)
 {
     Comm *comm = model->scorer.comm;
-    Err err = comm_agree(comm, read_bench(o, model->dir, bench));
-    int64_t T = err ? 1 : longest(&bench->task);
-    if (!err)
-        err = eval_model_open(model, &o->cfg,
-                              T < model->dims.block_size ? T : model->dims.block_size);
+    Err err = comm_agree(comm, read_bench(o, model, bench));
+    if (!err) /* rows as long as the longest */
+        err = eval_model_open(model, &o->cfg, bench->task.order[0].n_tokens);
     if (!err)
         err = score_task_run(&model->scorer, &bench->task, bench->score);
     if (!err && comm->rank == 0)

@@ -4,36 +4,17 @@
 #include <stdlib.h>
 
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/names.h"
 #include "launch/bind.h"
 #include "launch/model_dir.h"
 
 /* ---- the tokenizer ----------------------------------------------------------------------- */
 
-/* meta.json, nanoGPT's meta.pkl, or the files of a BPE vocabulary as other programs leave them. */
-static Err load_tokenizer(TextModel *t, const char *dir)
-{
-    const char *vocab, *merges;
-    char path[FILE_PATH_BYTES];
-    static const char *const NAME[] = {META_NAME, PICKLE_NAME};
-    for (int i = 0; i < 2; i++) {
-        TRY(path_join(path, dir, NAME[i]));
-        if (path_exists(path))
-            return tokenizer_load(&t->tokenizer, path);
-    }
-    Err err = bpe_find_files(dir, &vocab, &merges);
-    if (!err)
-        return tokenizer_open_bpe(&t->tokenizer, dir);
-    err_free(err);
-    FAIL(ERR_MISSING,
-         "%s has no %s, and no vocab.json and merges.txt: without the tokenizer its tokens have no "
-         "text; --tokenizer=DIR names another folder",
-         dir, META_NAME);
-}
-
 static Err open_tokenizer(TextModel *t, const char *dir, const GptDims *dims)
 {
-    TRY(load_tokenizer(t, dir));
+    Err err = tokenizer_open_dir(&t->tokenizer, dir);
+    if (err_code(err) == ERR_MISSING)
+        return err_prefix(err, "--tokenizer=DIR names another folder");
+    TRY(err);
     t->n_vocab = t->tokenizer.vocab_size;
     if (t->n_vocab > dims->vocab_size)
         FAIL(ERR_DATA, "%s: its tokenizer knows %" PRId64 " tokens, the model %" PRId64, dir,

@@ -44,10 +44,17 @@ static void note_ignored(Config *cfg, const char *key)
         snprintf(cfg->notice + used, sizeof cfg->notice - used, "%s%s", start, key);
 }
 
+/* Text that is empty by default may be given as empty. */
+static bool may_be_empty(const Field *f)
+{
+    return f->type == AS_TEXT && f->default_text[0] == '\0';
+}
+
 /* out (FIELD_VALUE_BYTES) = value without blanks around it and without one pair of outer quotes:
  * nanoGPT users write dataset = 'openwebtext'. */
-static Err clean_value(char *out, const char *where, const char *key, const char *value)
+static Err clean_value(char *out, const char *where, const Field *f, const char *value)
 {
+    const char *key = f->key;
     size_t n = strlen(value);
     while (n > 0 && strchr(" \t", value[n - 1]))
         n--;
@@ -55,7 +62,7 @@ static Err clean_value(char *out, const char *where, const char *key, const char
         value++, n--;
     if (n >= 2 && (*value == '\'' || *value == '"') && value[n - 1] == *value)
         value++, n -= 2;
-    if (n == 0)
+    if (n == 0 && !may_be_empty(f))
         FAIL(ERR_USAGE, "%s%.80s has no value; give it one or leave it out", where, key);
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)value[i] < ' ' || value[i] == 0x7f)
@@ -80,7 +87,7 @@ static Err set_key(Config *cfg, Origins *origins, int32_t line, const char *wher
     }
     if (i < 0)
         return refuse_key(where, key);
-    TRY(clean_value(text, where, key, value));
+    TRY(clean_value(text, where, field_at(i), value));
     TRY(field_read(field_at(i), cfg, where, text));
     origins->line[i] = line;
     cfg->given[i] = true;

@@ -88,6 +88,9 @@ typedef struct {
     char out_dir[CONFIG_TEXT_BYTES];
     int64_t eval_interval, eval_iters;
     bool eval_only;
+    char eval_hellaswag[CONFIG_TEXT_BYTES]; /* a file; "": none */
+    int64_t hellaswag_interval;             /* CONFIG_AUTO: eval_interval */
+    int64_t hellaswag_items;                /* 0: all */
     int64_t log_interval;
     bool tensorboard;
     bool always_save_checkpoint;

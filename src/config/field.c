@@ -88,6 +88,12 @@ static const Field FIELDS[] = {
     COUNT(run, eval_iters, "200", 1, 1e9, "",
           "an evaluation takes eval_iters * batch_size windows"),
     BOOL(run, eval_only, "false", "evaluate once and end"),
+    TEXT(run, eval_hellaswag, "",
+         "a HellaSwag file, lines of JSON or text, 6 lines an item, to be scored at intervals; for "
+         "data with a GPT-2 tokenizer beside it; empty: none"),
+    COUNT(run, hellaswag_interval, "auto", 1, 1e9, "steps",
+          "between these, which also come after the last step; auto: eval_interval"),
+    COUNT(run, hellaswag_items, "0", 0, 1e9, "", "of the file the first so many; 0: all"),
     COUNT(run, log_interval, "1", 1, 1e9, "steps", "between log lines"),
     BOOL(run, tensorboard, "true", "write the numbers of log lines for TensorBoard, into out_dir"),
     BOOL(run, always_save_checkpoint, "true",

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "data/tokenizer.h"
 
 /* Token files are little-endian and are used where they are mapped. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "token files are mapped, not converted");
@@ -428,14 +427,20 @@ static Err split_open(TokenFiles *files, const PathList *list, const char *split
     return err;
 }
 
-/* path = the file `name` beside the first training file. */
-static Err path_beside(char path[FILE_PATH_BYTES], const Dataset *set, const char *name)
+/* dir = the folder of the first training file. */
+static void folder_of(char dir[FILE_PATH_BYTES], const Dataset *set)
 {
     const char *first = set->train.file[0].path;
     int n = (int)(base_name(first) - first);
+    snprintf(dir, FILE_PATH_BYTES, "%.*s", n ? n : 1, n ? first : ".");
+}
+
+/* path = the file `name` in it. */
+static Err path_beside(char path[FILE_PATH_BYTES], const Dataset *set, const char *name)
+{
     char dir[FILE_PATH_BYTES];
-    snprintf(dir, sizeof dir, "%.*s", n, first);
-    return path_join(path, n ? dir : ".", name);
+    folder_of(dir, set);
+    return path_join(path, dir, name);
 }
 
 static Err read_vocab_size(const char *path, int64_t *vocab_size)
@@ -505,4 +510,12 @@ void dataset_close(Dataset *set)
     token_files_close(&set->train);
     token_files_close(&set->val);
     *set = (Dataset){0};
+}
+
+Err dataset_tokenizer(const Dataset *set, Tokenizer *t)
+{
+    char dir[FILE_PATH_BYTES];
+    folder_of(dir, set);
+    *t = (Tokenizer){0};
+    return tokenizer_open_dir(t, dir);
 }

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/file.h"
 #include "config/config.h"
+#include "data/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -57,6 +58,9 @@ typedef struct {
  * meta.pkl where vocab_size is given: it is left alone then. */
 Err dataset_open(Dataset *set, const Config *cfg);
 void dataset_close(Dataset *set);
+/* The tokenizer of its tokens, from the files beside the first training file; errors as
+ * tokenizer_open_dir. Release with tokenizer_free. */
+Err dataset_tokenizer(const Dataset *set, Tokenizer *t);
 
 #ifdef __cplusplus
 }

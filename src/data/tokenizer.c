@@ -422,3 +422,23 @@ Err tokenizer_load(Tokenizer *t, const char *path)
     *t = (Tokenizer){0};
     return n > 4 && strcmp(path + n - 4, ".pkl") == 0 ? load_pickle(t, path) : load_json(t, path);
 }
+
+Err tokenizer_open_dir(Tokenizer *t, const char *dir)
+{
+    static const char *const NAME[] = {"meta.json", "meta.pkl"};
+    const char *vocab, *merges;
+    char path[FILE_PATH_BYTES];
+    for (int i = 0; i < 2; i++) {
+        TRY(path_join(path, dir, NAME[i]));
+        if (path_exists(path))
+            return tokenizer_load(t, path);
+    }
+    Err err = bpe_find_files(dir, &vocab, &merges);
+    if (!err)
+        return tokenizer_open_bpe(t, dir);
+    err_free(err);
+    FAIL(ERR_MISSING,
+         "%s has no meta.json, and no vocab.json and merges.txt: without the tokenizer its tokens "
+         "have no text",
+         dir);
+}

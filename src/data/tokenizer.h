@@ -44,6 +44,9 @@ Err tokenizer_open_bpe(Tokenizer *t, const char *dir);
  * meta.pkl of characters (meta_pickle.h). The reader trusts nothing. ERR_MISSING, ERR_DATA,
  * ERR_WRITE. */
 Err tokenizer_load(Tokenizer *t, const char *path);
+/* The one whose files are in a folder: meta.json, else meta.pkl, else those of a BPE vocabulary as
+ * other programs leave them. ERR_MISSING: none of these; else as tokenizer_load and bpe_open. */
+Err tokenizer_open_dir(Tokenizer *t, const char *dir);
 Err tokenizer_save(const Tokenizer *t, const char *path);
 void tokenizer_free(Tokenizer *t);
 

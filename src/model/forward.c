@@ -11,9 +11,9 @@
 static void check_batch(const GPT2 *m, const GptBatch *batch)
 {
     int64_t B = batch->tokens.dim[0], T = batch->tokens.dim[1];
-    ASSERT(T <= m->shape.n_tokens && B <= m->shape.micro_batch, "batch (%lld,%lld) of (%lld,%lld)",
-           (long long)B, (long long)T, (long long)m->shape.micro_batch,
-           (long long)m->shape.n_tokens);
+    ASSERT(T <= m->shape.n_tokens && B * T <= m->shape.micro_batch * m->shape.n_tokens,
+           "batch (%lld,%lld) of (%lld,%lld)", (long long)B, (long long)T,
+           (long long)m->shape.micro_batch, (long long)m->shape.n_tokens);
 }
 
 /* next.x = x + delta; next.y = LayerNorm(next.x) */

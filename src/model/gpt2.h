@@ -54,7 +54,8 @@ typedef struct {
 
 /* One micro-batch on the device. */
 typedef struct {
-    Tensor tokens, targets; /* (B,T) i32; a target of -1 is ignored. B, T at most the shape's */
+    Tensor tokens, targets; /* (B,T) i32; a target of -1 is ignored. T at most the shape's, B * T at
+                             * most its n_tokens * micro_batch */
     int64_t first_sample;   /* global index of row 0; rows are consecutive samples. Keys dropout */
     uint64_t seed;          /* of dropout */
     bool training;          /* dropout acts */

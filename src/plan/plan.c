@@ -129,6 +129,13 @@ static Tensor arena_staging(Arena *arena, const PlanMemory *memory)
                     staging_bytes(memory->model->layout));
 }
 
+static Tensor arena_row_losses(Arena *arena, const Plan *plan)
+{
+    int64_t n = plan->shape.micro_batch * plan->shape.n_tokens;
+    return plan->scores_rows ? arena_1d(arena, REGION_DATA, "row losses", DTYPE_F32, n)
+                             : tensor_none();
+}
+
 /* Activations, and over them the optimizer's chunks: when these are in use, those are dead. */
 static void carve_activations(Arena *arena, PlanMemory *memory)
 {
@@ -164,10 +171,12 @@ void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory)
     memory->tokens = arena_tokens(arena, plan, "tokens", 1);
     memory->targets = arena_tokens(arena, plan, "targets", 1);
     memory->host_tokens = memory->host_targets = memory->staging = tensor_none();
+    memory->row_losses = tensor_none();
     if (plan->target.device == DEVICE_CPU) {
         memory->host_tokens = memory->tokens;
         memory->host_targets = memory->targets;
         memory->staging = arena_staging(arena, memory);
+        memory->row_losses = arena_row_losses(arena, plan);
     }
 }
 
@@ -178,6 +187,7 @@ void plan_carve_host(const Plan *plan, Arena *arena, PlanMemory *memory)
     memory->host_tokens = arena_tokens(arena, plan, "tokens", plan->n_micro_steps);
     memory->host_targets = arena_tokens(arena, plan, "targets", plan->n_micro_steps);
     memory->staging = arena_staging(arena, memory);
+    memory->row_losses = arena_row_losses(arena, plan);
     adamw_layout_host(memory->optim, arena);
 }
 
@@ -193,6 +203,7 @@ Err plan_build_only(Plan *plan, const Config *cfg, const PlanTarget *target)
     TRY(check_heads(plan));
     TRY(set_master(plan, cfg));
     TRY(check_offload(plan, cfg));
+    plan->scores_rows = cfg->run.eval_hellaswag[0] != '\0';
     plan->needs_wire = reducer_needs_wire(&cfg->system, target->world);
     plan->n_owners = cfg->system.zero_stage == 0 ? 1 : target->world;
     plan->bucket_elements = cfg->system.bucket_mb * ((1 << 20) / 4);

@@ -41,6 +41,7 @@ typedef struct {
     AdamwMaster master; /* how AdamW keeps float32 weights beside the parameters */
     bool offload;       /* as chosen: AdamW's state lives in host memory */
     int32_t zero_stage; /* as chosen: what ranks share: 0 nothing, 1 AdamW's state, 2 gradients */
+    bool scores_rows;   /* eval_hellaswag */
     int64_t step_sequences, rank_sequences,
         n_micro_steps; /* rank_sequences = micro_batch * n_micro_steps */
     int64_t bucket_elements, pad_elements;
@@ -68,6 +69,7 @@ typedef struct {
      * beside a GPU plan_carve_host fills it. */
     Tensor host_tokens, host_targets; /* (n B, T) i32: n batches, on a GPU as many as a step has */
     Tensor staging;                   /* bytes: checkpoint traffic */
+    Tensor row_losses; /* (B T) f32: what scoring of rows brings home; none where that is off */
 } PlanMemory;
 
 /* The vocabulary of a run: the config's, else the data's (CONFIG_AUTO: unknown), else GPT-2's

@@ -10,123 +10,82 @@ enum { NO_TARGET = -1 };
 
 /* ---- a batch ----------------------------------------------------------------------------- */
 
-/* Host memory of a batch: (B,T) as the model's shape. */
-typedef struct {
-    int32_t *token, *target;
-    float *loss;
-} Staging;
-
 static int64_t batch_tokens(const Scorer *s)
 {
     return s->model->shape.micro_batch * s->model->shape.n_tokens;
 }
 
-static Err staging_open(Staging *st, const Scorer *s)
+/* Where the two share memory there is nothing to move. */
+static void upload(Device *dev, Tensor to, const int32_t *from)
 {
-    size_t n = (size_t)batch_tokens(s);
-    *st = (Staging){calloc(n, sizeof *st->token), calloc(n, sizeof *st->target),
-                    calloc(n, sizeof *st->loss)};
-    if (!st->token || !st->target || !st->loss)
-        FAIL(ERR_SYSTEM, "out of memory for a batch of %zu tokens", n);
-    return OK;
+    if (to.data != (const void *)from)
+        device_upload(dev, to, from);
 }
 
-static void staging_close(Staging *st)
-{
-    free(st->token);
-    free(st->target);
-    free(st->loss);
-}
-
-/* The first B x T of the staging through the model; losses of all rows. */
-static Err run_batch(const Scorer *s, Staging *st, int64_t B, int64_t T, GptBatch *batch)
+/* The first B x T tokens in host memory through the model; losses of all rows. */
+static Err run_batch(const Scorer *s, int64_t B, int64_t T, GptBatch *batch)
 {
     *batch = (GptBatch){.tokens = tensor_as_2d(tensor_range(s->tokens, 0, B * T), B, T),
                         .targets = tensor_as_2d(tensor_range(s->targets, 0, B * T), B, T)};
-    device_upload(s->dev, batch->tokens, st->token);
-    device_upload(s->dev, batch->targets, st->target);
+    upload(s->dev, batch->tokens, s->host_tokens);
+    upload(s->dev, batch->targets, s->host_targets);
     gpt2_forward(s->model, s->dev, batch);
-    return gpt2_row_losses(s->model, s->dev, batch, st->loss);
+    return gpt2_row_losses(s->model, s->dev, batch, s->losses);
 }
 
-static Err check_token(const Scorer *s, int64_t token)
+static void take_losses(const Scorer *s, int64_t b, int64_t T, RowScore *score)
 {
-    if (token >= s->model->dims.vocab_size)
-        FAIL(ERR_DATA, "token %lld, but the model's vocabulary has %lld: another tokenizer?",
-             (long long)token, (long long)s->model->dims.vocab_size);
-    return OK;
+    *score = (RowScore){0};
+    for (int64_t t = 0; t < T; t++) {
+        if (s->host_targets[b * T + t] == NO_TARGET)
+            continue;
+        score->nll += (double)s->losses[b * T + t];
+        score->n_tokens++;
+    }
 }
 
 /* ---- rows of a task ---------------------------------------------------------------------- */
 
-typedef struct {
-    int64_t index; /* of the row in the task */
-    ScoreRow row;  /* cut to the model's context */
-} Piece;
-
-/* Longest first; of equals the earlier. */
-static int compare_pieces(const void *a, const void *b)
+/* Few lengths make few shapes, for each of which a GPU's library has to choose algorithms. */
+static int64_t padded_length(const Scorer *s, const ScorePlace *longest)
 {
-    const Piece *x = a, *y = b;
-    if (x->row.n_tokens != y->row.n_tokens)
-        return x->row.n_tokens > y->row.n_tokens ? -1 : 1;
-    return x->index < y->index ? -1 : x->index > y->index;
+    enum { MULTIPLE = 16 };
+    int64_t n = (longest->n_tokens + MULTIPLE - 1) / MULTIPLE * MULTIPLE;
+    return n < s->model->shape.n_tokens ? n : s->model->shape.n_tokens;
 }
 
-/* The last token is predicted, not read. */
-static Err cut(const Scorer *s, Piece *piece)
+int64_t score_group_items(const Scorer *s, const ScoreTask *task, int64_t first)
 {
-    int64_t most = s->model->shape.n_tokens + 1, over = piece->row.n_tokens - most;
-    if (over <= 0)
-        return OK;
-    if (over >= piece->row.n_context)
-        FAIL(ERR_DATA, "item %lld: a continuation of %lld tokens, and the model sees %lld",
-             (long long)piece->index, (long long)(piece->row.n_tokens - piece->row.n_context),
-             (long long)most - 1);
-    piece->row.begin += over;
-    piece->row.n_tokens -= (int32_t)over;
-    piece->row.n_context -= (int32_t)over;
-    return OK;
-}
-
-static Err list_pieces(const Scorer *s, const ScoreTask *task, Piece *piece)
-{
-    for (int64_t i = 0; i < task->n_items * task->n_choices; i++) {
-        const ScoreItem *item = &task->item[i / task->n_choices];
-        piece[i] = (Piece){i, item->row[i % task->n_choices]};
-        TRY(cut(s, &piece[i]));
-    }
-    qsort(piece, (size_t)(task->n_items * task->n_choices), sizeof *piece, compare_pieces);
-    return OK;
+    int64_t n = batch_tokens(s) / padded_length(s, &task->order[first]);
+    n = (n < SCORE_GROUP_ROWS ? n : SCORE_GROUP_ROWS) / task->n_choices;
+    n = n > 1 ? n : 1;
+    return n < task->n_items - first ? n : task->n_items - first;
 }
 
 /* Row b of (B,T): inputs, and as targets only the continuation. */
-static Err fill_row(const Scorer *s, Staging *st, const ScoreTask *task, const ScoreRow *row,
-                    int64_t b, int64_t T)
+static void fill_row(const Scorer *s, const ScoreTask *task, const ScoreRow *row, int64_t b,
+                     int64_t T)
 {
     const uint16_t *token = task->token + row->begin;
     for (int64_t t = 0; t < T; t++) {
         bool is_input = t + 1 < row->n_tokens;
         bool counts = is_input && t + 1 >= row->n_context;
-        st->token[b * T + t] = is_input ? token[t] : 0;
-        st->target[b * T + t] = counts ? token[t + 1] : NO_TARGET;
+        s->host_tokens[b * T + t] = is_input ? token[t] : 0;
+        s->host_targets[b * T + t] = counts ? token[t + 1] : NO_TARGET;
     }
-    for (int64_t t = 0; t < row->n_tokens; t++)
-        TRY(check_token(s, token[t]));
-    return OK;
 }
 
-/* Is every token of row b's continuation the likeliest? logits: (vocab_size). */
-static Err look_greedy(const Scorer *s, const Staging *st, const GptBatch *batch, int64_t b,
-                       float *logits, int64_t *greedy)
+/* Is every token of row b's continuation the likeliest? */
+static Err look_greedy(const Scorer *s, const GptBatch *batch, int64_t b, int64_t *greedy)
 {
     const int64_t T = batch->tokens.dim[1], V = s->model->dims.vocab_size;
+    const float *logits = s->logits;
     *greedy = 1;
     for (int64_t t = 0; t < T && *greedy; t++) {
-        int64_t best = 0, target = st->target[b * T + t];
+        int64_t best = 0, target = s->host_targets[b * T + t];
         if (target == NO_TARGET)
             continue;
-        TRY(gpt2_logits(s->model, s->dev, batch, b, t, logits));
+        TRY(gpt2_logits(s->model, s->dev, batch, b, t, s->logits));
         for (int64_t v = 1; v < V; v++)
             best = logits[v] > logits[best] ? v : best;
         *greedy = best == target;
@@ -134,71 +93,56 @@ static Err look_greedy(const Scorer *s, const Staging *st, const GptBatch *batch
     return OK;
 }
 
-static void take_losses(const Staging *st, int64_t b, int64_t T, RowScore *score)
+/* Row r of the task, counted over its items in order. */
+static const ScoreRow *row_at(const ScoreTask *task, int64_t r)
 {
-    *score = (RowScore){0};
-    for (int64_t t = 0; t < T; t++) {
-        if (st->target[b * T + t] == NO_TARGET)
-            continue;
-        score->nll += (double)st->loss[b * T + t];
-        score->n_tokens++;
-    }
+    const ScorePlace *place = &task->order[r / task->n_choices];
+    return &task->item[place->item].row[r % task->n_choices];
 }
 
-/* One rank's part of a task. */
-typedef struct {
-    const Scorer *s;
-    const ScoreTask *task;
-    Piece *piece;
-    Staging staging;
-    float *logits;   /* (vocab_size) */
-    RowScore *score; /* zeros where another rank is at work */
-} Work;
-
-static Err score_batch(Work *w, int64_t first, int64_t B)
+/* Rows [first, first + B) as one batch. */
+static Err score_batch(const Scorer *s, const ScoreTask *task, int64_t first, int64_t B, int64_t T,
+                       RowScore *score)
 {
-    const int64_t T = w->piece[first].row.n_tokens - 1;
     GptBatch batch;
     for (int64_t b = 0; b < B; b++)
-        TRY(fill_row(w->s, &w->staging, w->task, &w->piece[first + b].row, b, T));
-    TRY(run_batch(w->s, &w->staging, B, T, &batch));
+        fill_row(s, task, row_at(task, first + b), b, T);
+    TRY(run_batch(s, B, T, &batch));
     for (int64_t b = 0; b < B; b++) {
-        RowScore *score = &w->score[w->piece[first + b].index];
-        take_losses(&w->staging, b, T, score);
-        if (w->task->n_choices == 1)
-            TRY(look_greedy(w->s, &w->staging, &batch, b, w->logits, &score->greedy));
+        take_losses(s, b, T, &score[b]);
+        if (task->n_choices == 1)
+            TRY(look_greedy(s, &batch, b, &score[b].greedy));
     }
     return OK;
 }
 
-/* Batches go round the ranks. */
-static Err score_share(Work *w)
+Err score_group_run(const Scorer *s, const ScoreTask *task, int64_t first, int64_t n,
+                    RowScore *score)
 {
-    const int64_t n = w->task->n_items * w->task->n_choices, B = w->s->model->shape.micro_batch;
-    TRY(list_pieces(w->s, w->task, w->piece));
-    for (int64_t first = w->s->comm->rank * B; first < n; first += w->s->comm->world * B)
-        TRY(score_batch(w, first, n - first < B ? n - first : B));
+    const int64_t T = padded_length(s, &task->order[first]), n_rows = n * task->n_choices;
+    const int64_t most = batch_tokens(s) / T;
+    for (int64_t r = 0, B; r < n_rows; r += B) {
+        B = n_rows - r < most ? n_rows - r : most;
+        TRY(score_batch(s, task, first * task->n_choices + r, B, T, score + r));
+    }
     return OK;
 }
 
-static Err work_open(Work *w)
+/* Groups go round the ranks; score: in the file's order, zeros where another rank is at work. */
+static Err score_share(const Scorer *s, const ScoreTask *task, RowScore *score)
 {
-    size_t n = (size_t)(w->task->n_items * w->task->n_choices);
-    TRY(staging_open(&w->staging, w->s));
-    w->piece = calloc(n, sizeof *w->piece);
-    w->score = calloc(n, sizeof *w->score);
-    w->logits = calloc((size_t)w->s->model->dims.vocab_size, sizeof *w->logits);
-    if (!w->piece || !w->score || !w->logits)
-        FAIL(ERR_SYSTEM, "out of memory for %zu texts", n);
+    RowScore of_group[SCORE_GROUP_ROWS];
+    int64_t turn = 0;
+    for (int64_t first = 0, n; first < task->n_items; first += n, turn++) {
+        n = score_group_items(s, task, first);
+        if (turn % s->comm->world != s->comm->rank)
+            continue;
+        TRY(score_group_run(s, task, first, n, of_group));
+        for (int64_t i = 0; i < n; i++)
+            memcpy(score + task->order[first + i].item * task->n_choices,
+                   of_group + i * task->n_choices, (size_t)task->n_choices * sizeof *score);
+    }
     return OK;
-}
-
-static void work_close(Work *w)
-{
-    staging_close(&w->staging);
-    free(w->piece);
-    free(w->score);
-    free(w->logits);
 }
 
 /* A row was scored by one rank, and is zero on the others. */
@@ -219,14 +163,14 @@ static Err gather(const Scorer *s, const RowScore *mine, int64_t n, RowScore *sc
 
 Err score_task_run(const Scorer *s, const ScoreTask *task, RowScore *score)
 {
-    Work work = {.s = s, .task = task};
-    Err err = work_open(&work);
-    if (!err)
-        err = score_share(&work);
+    int64_t n = task->n_items * task->n_choices;
+    RowScore *mine = calloc((size_t)n, sizeof *mine);
+    Err err = mine ? score_share(s, task, mine)
+                   : ERR_NEW(ERR_SYSTEM, "out of memory for %lld texts", (long long)n);
     err = comm_agree(s->comm, err);
     if (!err)
-        err = gather(s, work.score, task->n_items * task->n_choices, score);
-    work_close(&work);
+        err = gather(s, mine, n, score);
+    free(mine);
     return err;
 }
 
@@ -245,18 +189,25 @@ static int32_t best_row(const RowScore *score, int32_t n, bool mean)
     return best;
 }
 
+bool score_item_is_right(const ScoreTask *task, const ScoreItem *item, const RowScore *row,
+                         bool by_mean)
+{
+    if (task->n_choices == 1)
+        return row->greedy;
+    return best_row(row, task->n_choices, by_mean) == item->label;
+}
+
 ScoreSummary score_summary(const ScoreTask *task, const RowScore *score)
 {
     const double n = (double)task->n_items;
     ScoreSummary sum = {.n_items = task->n_items};
     double nll = 0;
     for (int64_t i = 0; i < task->n_items; i++) {
+        const ScoreItem *item = &task->item[i];
         const RowScore *row = score + i * task->n_choices;
-        int32_t label = task->item[i].label;
-        bool alone = task->n_choices == 1;
-        sum.acc += alone ? (double)row->greedy : best_row(row, task->n_choices, false) == label;
-        sum.acc_norm += alone ? (double)row->greedy : best_row(row, task->n_choices, true) == label;
-        nll += row[label].nll;
+        sum.acc += score_item_is_right(task, item, row, false);
+        sum.acc_norm += score_item_is_right(task, item, row, true);
+        nll += row[item->label].nll;
     }
     sum.acc /= n;
     sum.acc_norm /= n;
@@ -287,9 +238,17 @@ static int64_t count_windows(int64_t n_tokens, int64_t T, int64_t stride)
     return rest > 0 ? 1 + (rest + stride - 1) / stride : 1;
 }
 
+static Err check_token(const Scorer *s, int64_t token)
+{
+    if (token >= s->model->dims.vocab_size)
+        FAIL(ERR_DATA, "token %lld, but the model's vocabulary has %lld: another tokenizer?",
+             (long long)token, (long long)s->model->dims.vocab_size);
+    return OK;
+}
+
 /* text: room for T + 1. */
-static Err fill_window(const Scorer *s, Staging *st, const TokenFiles *files, const Window *win,
-                       int64_t b, int32_t *text)
+static Err fill_window(const Scorer *s, const TokenFiles *files, const Window *win, int64_t b,
+                       int32_t *text)
 {
     const int64_t T = s->model->shape.n_tokens, n = win->end - win->begin;
     token_files_read(files, win->begin, n, text);
@@ -297,8 +256,8 @@ static Err fill_window(const Scorer *s, Staging *st, const TokenFiles *files, co
         TRY(check_token(s, text[t]));
     for (int64_t t = 0; t < T; t++) {
         bool counts = t + 1 < n && win->begin + t + 1 >= win->first;
-        st->token[b * T + t] = t + 1 < n ? text[t] : 0;
-        st->target[b * T + t] = counts ? text[t + 1] : NO_TARGET;
+        s->host_tokens[b * T + t] = t + 1 < n ? text[t] : 0;
+        s->host_targets[b * T + t] = counts ? text[t + 1] : NO_TARGET;
     }
     return OK;
 }
@@ -307,8 +266,8 @@ typedef struct {
     double nll, n_tokens;
 } FileSum;
 
-static Err sum_share(const Scorer *s, const TokenFiles *files, int64_t stride, Staging *st,
-                     int32_t *text, FileSum *sum)
+static Err sum_share(const Scorer *s, const TokenFiles *files, int64_t stride, int32_t *text,
+                     FileSum *sum)
 {
     const int64_t T = s->model->shape.n_tokens, most = s->model->shape.micro_batch;
     const int64_t n = count_windows(files->n_tokens, T, stride);
@@ -317,12 +276,12 @@ static Err sum_share(const Scorer *s, const TokenFiles *files, int64_t stride, S
         GptBatch batch;
         for (int64_t b = 0; b < B; b++) {
             Window win = window_at(w + b, files->n_tokens, T, stride);
-            TRY(fill_window(s, st, files, &win, b, text));
+            TRY(fill_window(s, files, &win, b, text));
         }
-        TRY(run_batch(s, st, B, T, &batch));
+        TRY(run_batch(s, B, T, &batch));
         for (int64_t b = 0; b < B; b++) {
             RowScore row;
-            take_losses(st, b, T, &row);
+            take_losses(s, b, T, &row);
             sum->nll += row.nll;
             sum->n_tokens += (double)row.n_tokens;
         }
@@ -334,18 +293,14 @@ Err score_file_run(const Scorer *s, const TokenFiles *files, int64_t stride, dou
                    int64_t *n_tokens)
 {
     const int64_t T = s->model->shape.n_tokens;
-    Staging st;
     FileSum sum = {0, 0};
     ASSERT(stride >= 1 && stride <= T, "stride %lld", (long long)stride);
     int32_t *text = malloc((size_t)(T + 1) * sizeof *text);
-    Err err = staging_open(&st, s);
-    if (!err && !text)
-        err = ERR_NEW(ERR_SYSTEM, "out of memory for a window");
+    Err err = text ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for a window");
     if (!err && files->n_tokens < 2)
         err = ERR_NEW(ERR_DATA, "nothing to predict: the file has one token");
     if (!err)
-        err = sum_share(s, files, stride, &st, text, &sum);
-    staging_close(&st);
+        err = sum_share(s, files, stride, text, &sum);
     free(text);
     TRY(comm_agree(s->comm, err));
     TRY(comm_sum_f64(s->comm, &sum.nll, 1));

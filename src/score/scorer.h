@@ -12,12 +12,16 @@
 extern "C" {
 #endif
 
-/* All borrowed. tokens and targets (B * T) i32 of the model's shape, on the device. */
+/* All borrowed. Of tokens, targets and losses there are B * T of the model's shape. On the CPU
+ * those of the device may be the host's. */
 typedef struct {
     GPT2 *model;
     Device *dev;
     Comm *comm;
-    Tensor tokens, targets;
+    Tensor tokens, targets;              /* i32 on the device */
+    int32_t *host_tokens, *host_targets; /* in host memory, as are: */
+    float *losses;
+    float *logits; /* (vocab_size), for tasks of one row an item */
 } Scorer;
 
 /* Of one row. */
@@ -28,9 +32,8 @@ typedef struct {
                      * one row an item */
 } RowScore;
 
-/* score [n_items * n_choices], item by item; the same on all ranks. Rows beyond the model's T lose
- * their beginning. ERR_DATA: a token outside the vocabulary, or a continuation that leaves no room
- * for a context; ERR_SYSTEM. Collective. */
+/* score [n_items * n_choices], item by item in the file's order; the same on all ranks. The task
+ * fits the model (score_task_fit). ERR_SYSTEM. Collective. */
 Err score_task_run(const Scorer *s, const ScoreTask *task, RowScore *score);
 
 /* What is made of the scores. */
@@ -40,6 +43,22 @@ typedef struct {
     double acc_norm;   /* the least mean loss of a token; as acc where there is one choice */
     double perplexity; /* exp of the mean sum of losses of the right rows: LAMBADA's */
 } ScoreSummary;
+
+/* The same in parts, for who has to do with other ranks in between: groups of items that follow one
+ * another in the order of lengths, each run by one rank. */
+enum { SCORE_GROUP_ROWS = 256 };
+
+/* How many items from `first` on are a group, at most SCORE_GROUP_ROWS rows; at least 1. The same
+ * on all ranks. Not collective. */
+int64_t score_group_items(const Scorer *s, const ScoreTask *task, int64_t first);
+/* score [n * n_choices] = of items [first, first + n), a group, in that order. Waits for the
+ * device. ERR_SYSTEM. Not collective. */
+Err score_group_run(const Scorer *s, const ScoreTask *task, int64_t first, int64_t n,
+                    RowScore *score);
+/* row [n_choices] of an item: has the right one the least sum, or with by_mean the least mean, of
+ * losses? Of one row: is it greedy? */
+bool score_item_is_right(const ScoreTask *task, const ScoreItem *item, const RowScore *row,
+                         bool by_mean);
 
 ScoreSummary score_summary(const ScoreTask *task, const RowScore *score);
 

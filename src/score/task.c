@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/check.h"
+
 /* *memory has room for `wanted` elements, and more when it must grow. */
 static Err make_room(void **memory, int64_t *room, int64_t wanted, size_t element_bytes)
 {
@@ -59,9 +61,66 @@ Err score_task_add(ScoreTask *task, BpeEncoder *encoder, const char *context,
     return OK;
 }
 
+/* ---- fitting ----------------------------------------------------------------------------- */
+
+/* Longest first; of equals the earlier. */
+static int compare_places(const void *a, const void *b)
+{
+    const ScorePlace *x = a, *y = b;
+    if (x->n_tokens != y->n_tokens)
+        return x->n_tokens > y->n_tokens ? -1 : 1;
+    return (x->item > y->item) - (x->item < y->item);
+}
+
+static Err order_items(ScoreTask *task)
+{
+    ASSERT(task->n_items >= 1 && task->n_items <= INT32_MAX, "%lld items",
+           (long long)task->n_items);
+    task->order = calloc((size_t)task->n_items, sizeof *task->order);
+    if (!task->order)
+        FAIL(ERR_SYSTEM, "out of memory for the order of %lld items", (long long)task->n_items);
+    for (int64_t i = 0; i < task->n_items; i++) {
+        ScorePlace *place = &task->order[i];
+        place->item = (int32_t)i;
+        for (int32_t c = 0; c < task->n_choices; c++)
+            if (task->item[i].row[c].n_tokens - 1 > place->n_tokens)
+                place->n_tokens = task->item[i].row[c].n_tokens - 1;
+    }
+    qsort(task->order, (size_t)task->n_items, sizeof *task->order, compare_places);
+    return OK;
+}
+
+/* The last token is predicted, not read. */
+static Err cut_row(ScoreRow *row, int64_t item, int64_t block_size)
+{
+    int64_t over = row->n_tokens - (block_size + 1);
+    if (over <= 0)
+        return OK;
+    if (over >= row->n_context)
+        FAIL(ERR_DATA, "item %lld: a continuation of %d tokens, and the model sees %lld",
+             (long long)item, row->n_tokens - row->n_context, (long long)block_size);
+    row->begin += over;
+    row->n_tokens -= (int32_t)over;
+    row->n_context -= (int32_t)over;
+    return OK;
+}
+
+Err score_task_fit(ScoreTask *task, int64_t block_size, int64_t vocab_size)
+{
+    for (int64_t t = 0; t < task->n_tokens; t++)
+        if (task->token[t] >= vocab_size)
+            FAIL(ERR_DATA, "token %d, but the model's vocabulary has %lld: another tokenizer?",
+                 task->token[t], (long long)vocab_size);
+    for (int64_t i = 0; i < task->n_items; i++)
+        for (int32_t c = 0; c < task->n_choices; c++)
+            TRY(cut_row(&task->item[i].row[c], i, block_size));
+    return order_items(task);
+}
+
 void score_task_close(ScoreTask *task)
 {
     free(task->item);
     free(task->token);
+    free(task->order);
     *task = (ScoreTask){0};
 }

@@ -24,9 +24,15 @@ typedef struct {
 } ScoreRow;
 
 typedef struct {
-    ScoreRow row[SCORE_MAX_CHOICES]; /* n_choices of the task */
+    ScoreRow row[SCORE_MAX_CHOICES]; /* n_choices of the task; the others are zero */
     int32_t label;                   /* the row that is right */
 } ScoreItem;
+
+/* An item's place in the order of lengths. */
+typedef struct {
+    int32_t item;     /* its index */
+    int32_t n_tokens; /* its longest row reads so many: all but the last */
+} ScorePlace;
 
 /* Zero-initialised but for n_choices is empty. */
 typedef struct {
@@ -34,6 +40,7 @@ typedef struct {
     int64_t n_items, n_tokens;
     ScoreItem *item; /* owned, as the tokens */
     uint16_t *token;
+    ScorePlace *order; /* [n_items], the longest first; NULL before score_task_fit. Owned */
     int64_t item_room, token_room; /* allocated */
 } ScoreTask;
 
@@ -50,6 +57,11 @@ void score_task_close(ScoreTask *task);
 /* Add an item of task->n_choices rows. The texts are not empty. ERR_SYSTEM. */
 Err score_task_add(ScoreTask *task, BpeEncoder *encoder, const char *context,
                    const char *const *continuation, int32_t label);
+
+/* Make it fit a model: rows of more than block_size + 1 tokens lose their beginning; and order it.
+ * Once. ERR_DATA: a token outside the vocabulary, or a continuation that leaves no room for a
+ * context; ERR_SYSTEM. */
+Err score_task_fit(ScoreTask *task, int64_t block_size, int64_t vocab_size);
 
 #ifdef __cplusplus
 }

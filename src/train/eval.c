@@ -39,8 +39,16 @@ static Err load_windows(Trainer *t, const Loader *loader, const EvalShare *s, in
     return err;
 }
 
-/* Does any rank have a fault, or want to stop? */
-static Err exchange(Trainer *t, Err mine)
+Err eval_begin(Trainer *t)
+{
+    trainer_enter(t, PHASE_EVAL, "wait for the parameters", 0);
+    Err err = reducer_await(&t->reducer);
+    err = err_first(err, comm_sync(t->comm, t->dev));
+    batch_all_done(t);
+    return comm_agree(t->comm, err);
+}
+
+Err eval_exchange(Trainer *t, Err mine)
 {
     int64_t any[2] = {mine != OK, trainer_wants_stop(t)};
     mine = err_first(mine, comm_max_i64(t->comm, any, 2));
@@ -48,8 +56,7 @@ static Err exchange(Trainer *t, Err mine)
     return any[0] ? comm_agree(t->comm, mine) : mine;
 }
 
-/* Adds to the model's loss_total. Each batch ends in a word with the other ranks, so that a signal
- * need not wait for the end of a long evaluation. */
+/* Adds to the model's loss_total. */
 static Err sum_losses(Trainer *t, const Loader *loader, const EvalShare *s)
 {
     double scale = 1.0 / ((double)s->n_windows * (double)t->plan->shape.n_tokens);
@@ -60,7 +67,7 @@ static Err sum_losses(Trainer *t, const Loader *loader, const EvalShare *s)
         activity_do(t->comm->activity, "forward of batch", b);
         gpt2_forward(&t->model, t->dev, &batch);
         gpt2_loss(&t->model, t->dev, &batch, scale);
-        TRY(exchange(t, mine));
+        TRY(eval_exchange(t, mine));
     }
     return OK;
 }
@@ -68,8 +75,7 @@ static Err sum_losses(Trainer *t, const Loader *loader, const EvalShare *s)
 Err eval_loss(Trainer *t, const Loader *loader, double *loss)
 {
     EvalShare share = own_share(t, loader);
-    trainer_enter(t, PHASE_EVAL, "wait for the parameters", 0);
-    TRY(comm_agree(t->comm, reducer_await(&t->reducer)));
+    TRY(eval_begin(t));
     device_zero(t->dev, t->model.loss_total);
     TRY(sum_losses(t, loader, &share));
     Err err = comm_sync(t->comm, t->dev); /* before the download: see device.h */

@@ -8,6 +8,14 @@
 extern "C" {
 #endif
 
+/* Before the model is used between steps: the parameters are there, nothing is under way, and host
+ * memory of batches is free. Collective. */
+Err eval_begin(Trainer *t);
+/* After each part of an evaluation: does any rank have a fault (its `mine`, which all return), or
+ * want to stop? t->stop says so, and that a signal need not wait for the end of a long evaluation.
+ * Collective. */
+Err eval_exchange(Trainer *t, Err mine);
+
 /* *loss = mean over eval_iters * batch_size windows (fewer when the files are short) of loader's
  * files. The same windows at every evaluation and on any number of ranks; dropout off. A signal
  * ends it early: t->stop is set and *loss means nothing. Collective. */

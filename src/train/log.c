@@ -239,3 +239,16 @@ void log_eval(Log *log, int64_t step, int64_t tokens, double train_loss, double 
         step, tokens, json_number(train, train_loss), json_number(val, val_loss));
     events_line(log, step, scalars, 2);
 }
+
+void log_hellaswag(Log *log, const HellaswagRecord *r)
+{
+    const Scalar scalars[] = {{"hellaswag/acc", r->acc}, {"hellaswag/acc_norm", r->acc_norm}};
+    log_say(log, "step %" PRId64 ": HellaSwag acc %.4f, acc_norm %.4f, %s items", r->iter, r->acc,
+            r->acc_norm, human_count(r->n_items).text);
+    metrics_line(
+        log,
+        "{\"iter\":%" PRId64 ",\"tokens\":%" PRId64
+        ",\"hellaswag_acc\":%.10g,\"hellaswag_acc_norm\":%.10g,\"hellaswag_items\":%" PRId64 "}\n",
+        r->iter, r->tokens, r->acc, r->acc_norm, r->n_items);
+    events_line(log, r->iter, scalars, 2);
+}

@@ -17,6 +17,11 @@
  *     evaluation   tokens        consumed so far
  *                  train_loss, val_loss    mean of the evaluated tokens, nats; null: not finite
  *
+ *     of HellaSwag iter, tokens  as of an evaluation
+ *                  hellaswag_acc      share of right answers by the sum of an ending's losses
+ *                  hellaswag_acc_norm by their mean, which is the figure others publish
+ *                  hellaswag_items    how many were scored
+ *
  * A run that goes on from a checkpoint drops the lines from its step on, for they come again: iter
  * rises from step to step, and from evaluation to evaluation.
  *
@@ -60,6 +65,12 @@ typedef struct {
                     */
 } StepRecord;
 
+typedef struct {
+    int64_t iter, tokens; /* updates finished, tokens consumed before */
+    int64_t n_items;
+    double acc, acc_norm;
+} HellaswagRecord;
+
 /* The console of rank 0; nothing on the others. */
 void log_init(Log *log, bool is_rank0);
 /* Open out_dir/metrics.jsonl for appending, out_dir made when missing. A run that goes on at
@@ -79,6 +90,8 @@ void log_say(Log *log, const char *fmt, ...) __attribute__((format(printf, 2, 3)
 void log_step(Log *log, const StepRecord *record, bool print);
 /* "step 2000: train loss 3.9123, val loss 3.9345", and a line of metrics. */
 void log_eval(Log *log, int64_t step, int64_t tokens, double train_loss, double val_loss);
+/* "step 2000: HellaSwag acc 0.2859, acc_norm 0.2955, 10,042 items", and a line of metrics. */
+void log_hellaswag(Log *log, const HellaswagRecord *record);
 
 #ifdef __cplusplus
 }

@@ -10,6 +10,7 @@
 #include "base/human.h"
 #include "plan/estimate.h"
 #include "train/ballast.h"
+#include "train/hellaswag.h"
 #include "train/run_file.h"
 #include "train/trainer.h"
 #include "train/tune.h"
@@ -54,6 +55,7 @@ static Err open_data(Trainer *t, int64_t *vocab_size)
     trainer_enter(t, PHASE_START, "check the tokens", 2 * t->data.train.n_tokens / t->comm->world);
     *vocab_size = plan_vocab_size(t->cfg, t->data.vocab_size);
     TRY(open_loaders(t, *vocab_size));
+    TRY(hellaswag_read(&t->hellaswag, t->cfg, &t->data));
     TRY(check_share(t, &t->data.train, *vocab_size));
     return check_share(t, &t->data.val, *vocab_size);
 }
@@ -537,6 +539,7 @@ void trainer_close(Trainer *t)
         device_free_host(t->dev, t->host_memory);
     free(t->tuning);
     free(t->plan);
+    score_task_close(&t->hellaswag);
     dataset_close(&t->data);
     *t = (Trainer){0};
 }

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/human.h"
 #include "train/eval.h"
+#include "train/hellaswag.h"
 #include "train/replicas.h"
 
 enum {
@@ -14,7 +15,7 @@ enum {
 }; /* what NCCL has one init_timeout for, and its own message, comes first */
 static const double SLOWEST_READ = 10e6; /* bytes per second */
 
-static int64_t tokens_seen(const Trainer *t)
+int64_t trainer_tokens(const Trainer *t)
 {
     return t->progress.n_sequences * t->plan->shape.n_tokens;
 }
@@ -89,7 +90,7 @@ static Err evaluate(Trainer *t, bool *improved)
         TRY(eval_loss(t, &t->val_loader, &val_loss));
     if (t->stop)
         return OK;
-    log_eval(&t->log, t->progress.step, tokens_seen(t), train_loss, val_loss);
+    log_eval(&t->log, t->progress.step, trainer_tokens(t), train_loss, val_loss);
     *improved = val_loss < t->progress.best_val_loss;
     if (*improved) {
         t->progress.best_val_loss = val_loss;
@@ -139,6 +140,8 @@ static Err run(Trainer *t)
         bool improved = false;
         if (evaluation_due(t))
             TRY(evaluate(t, &improved));
+        if (!t->stop && hellaswag_due(t))
+            TRY(hellaswag_run(t));
         if (t->stop)
             return saves_stop(t);
         if (t->cfg->run.eval_only)

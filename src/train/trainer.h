@@ -10,8 +10,9 @@
  * Each phase has a limit, after which a watchdog ends the run (watchdog.h).
  *
  * open.c: everything before step 0, tune.c: of that the choice of algorithms. step.c: one update.
- * eval.c: evaluation. saves.c: checkpoints. trainer.c: the loop around them. No rank leaves alone:
- * a fault of one is agreed upon where its phase ends, and all return the same error. */
+ * eval.c, hellaswag.c: evaluations. saves.c: checkpoints. trainer.c: the loop around them. No rank
+ * leaves alone: a fault of one is agreed upon where its phase ends, and all return the same error.
+ */
 #ifndef GPT_TRAIN_TRAINER_H
 #define GPT_TRAIN_TRAINER_H
 
@@ -23,6 +24,7 @@
 #include "optim/adamw.h"
 #include "optim/reducer.h"
 #include "plan/plan.h"
+#include "score/task.h"
 #include "train/deadline.h"
 #include "train/log.h"
 #include "train/saves.h"
@@ -38,6 +40,7 @@ typedef struct Trainer {
     Comm *comm;        /* borrowed */
     Device *dev;       /* borrowed */
     Dataset data;
+    ScoreTask hellaswag; /* no items: not wanted */
     Loader train_loader, val_loader;
     Plan *plan;
     Layout layout;
@@ -87,6 +90,7 @@ void trainer_enter(Trainer *t, Phase phase, const char *operation, int64_t n_byt
 
 /* Are all updates made? */
 bool trainer_is_last(const Trainer *t);
+int64_t trainer_tokens(const Trainer *t); /* consumed so far */
 /* Between open and run: stop at stop_after, or in time before the job ends. Not collective. */
 void trainer_keep_to(Trainer *t, const JobTimes *times);
 

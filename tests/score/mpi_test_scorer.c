@@ -2,6 +2,7 @@
 #include "score/scorer.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "tests/support/mpi_main.h"
 #include "tests/support/tiny_gpt.h"
@@ -10,6 +11,8 @@ enum { B = 3, T = 16, N_ITEMS = 23, MAX_ROW = 20 };
 
 typedef struct {
     TinyGpt tiny;
+    int32_t tokens[B * T], targets[B * T];
+    float losses[B * T], logits[128];
     Scorer scorer;
 } Fixture;
 
@@ -23,7 +26,11 @@ static void open_scorer(Fixture *f, MpiTest *t)
                          .dev = &f->tiny.dev,
                          .comm = &t->comm,
                          .tokens = f->tiny.tokens,
-                         .targets = f->tiny.targets};
+                         .targets = f->tiny.targets,
+                         .host_tokens = f->tokens,
+                         .host_targets = f->targets,
+                         .losses = f->losses,
+                         .logits = f->logits};
 }
 
 static uint16_t text_at(int64_t index)
@@ -102,14 +109,17 @@ static void make_task(ToyTask *toy, int32_t n_choices)
 
 static void check_task(MpiTest *t, int32_t n_choices)
 {
-    static ToyTask toy;
+    static ToyTask toy, whole;
     RowScore got[N_ITEMS * SCORE_MAX_CHOICES];
     Fixture f;
     make_task(&toy, n_choices);
+    whole = toy;
     open_scorer(&f, t);
+    check_no_err(score_task_fit(&toy.task, T, f.tiny.model.dims.vocab_size));
     check_no_err(score_task_run(&f.scorer, &toy.task, got));
+    free(toy.task.order);
     for (int32_t r = 0; r < N_ITEMS * n_choices; r++) {
-        const ScoreRow *row = &toy.item[r / n_choices].row[r % n_choices];
+        const ScoreRow *row = &whole.item[r / n_choices].row[r % n_choices];
         RowScore want = score_alone(&f, toy.token + row->begin, row->n_tokens, row->n_context);
         assert_int_equal(got[r].n_tokens, want.n_tokens);
         assert_true(fabs(got[r].nll - want.nll) < 1e-5 * want.nll);
@@ -132,26 +142,20 @@ static void test_rows_of_four_choices(void **state)
 static void test_a_token_outside_the_vocabulary(void **state)
 {
     static ToyTask toy;
-    RowScore got[N_ITEMS];
-    Fixture f;
+    (void)state;
     make_task(&toy, 1);
     toy.token[5] = 65;
-    open_scorer(&f, *state);
-    check_err(score_task_run(&f.scorer, &toy.task, got), ERR_DATA, "token 65, but the model's");
-    tiny_close(&f.tiny);
+    check_err(score_task_fit(&toy.task, T, 65), ERR_DATA, "token 65, but the model's");
 }
 
 static void test_a_continuation_without_room(void **state)
 {
     static ToyTask toy;
-    RowScore got[N_ITEMS];
-    Fixture f;
+    (void)state;
     make_task(&toy, 1);
     toy.item[3].row[0] = (ScoreRow){.begin = 0, .n_tokens = T + 2, .n_context = 1};
-    open_scorer(&f, *state);
-    check_err(score_task_run(&f.scorer, &toy.task, got), ERR_DATA,
+    check_err(score_task_fit(&toy.task, T, 65), ERR_DATA,
               "item 3: a continuation of 17 tokens, and the model sees 16");
-    tiny_close(&f.tiny);
 }
 
 static void test_the_summary(void **state)
