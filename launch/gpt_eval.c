@@ -1,6 +1,7 @@
 /* gpt_eval: how good is a model? The loss of a token file, HellaSwag, LAMBADA; on one rank or many.
  *
  * Ranks agree on what they found before any of them leaves, and rank 0 alone speaks. */
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include "launch/bind.h"
 #include "launch/eval_model.h"
 #include "launch/faults.h"
+#include "launch/item_file.h"
 #include "launch/report.h"
 
 enum {
@@ -147,7 +149,7 @@ static void close_bench(Bench *bench)
 }
 
 /* {"task":"hellaswag","item":3,"choice":1,"label":0,"nll":12.5,"tokens":7} */
-static Err write_items(const Bench *bench, FILE *out)
+static void write_items(const Bench *bench, FILE *out)
 {
     for (int64_t i = 0; i < bench->task.n_items; i++)
         for (int32_t c = 0; c < bench->task.n_choices; c++) {
@@ -157,7 +159,6 @@ static Err write_items(const Bench *bench, FILE *out)
                     "\"nll\":%.9g,\"tokens\":%" PRId64 ",\"greedy\":%" PRId64 "}\n",
                     bench->name, i, c, bench->task.item[i].label, s->nll, s->n_tokens, s->greedy);
         }
-    return ferror(out) ? ERR_NEW(ERR_WRITE, "--items: cannot be written") : OK;
 }
 
 static void say_bench(const Bench *bench)
@@ -181,8 +182,8 @@ static Err run_bench(const Options *o, EvalModel *model, Bench *bench, FILE *ite
         err = score_task_run(&model->scorer, &bench->task, bench->score);
     if (!err && comm->rank == 0)
         say_bench(bench);
-    if (!err)
-        err = comm_agree(comm, items ? write_items(bench, items) : OK);
+    if (!err && items)
+        write_items(bench, items); /* into memory: an error is seen at the end */
     close_bench(bench);
     return err;
 }
@@ -223,13 +224,13 @@ static Err run_data(const Options *o, EvalModel *model)
 /* Each with memory of its own: their batches differ in shape. */
 static Err run_one(const Options *o, Comm *comm, Bench *bench, FILE *items)
 {
-    EvalModel *model = malloc(sizeof *model);
+    EvalModel *model = calloc(1, sizeof *model);
     Err err = comm_agree(comm, model ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the model"));
     if (!err)
         err = eval_model_find(model, o->path, comm);
     if (!err)
         err = bench ? run_bench(o, model, bench, items) : run_data(o, model);
-    if (model)
+    if (model && model->scorer.comm)
         eval_model_close(model);
     free(model);
     return err;
@@ -247,20 +248,19 @@ static Err run_all(const Options *o, Comm *comm, FILE *items)
     return OK;
 }
 
-static Err open_items(const Options *o, const Comm *comm, FILE **items)
+static Err open_items(const Options *o, const Comm *comm, ItemFile *items)
 {
-    const char *path = o->flag[FLAG_ITEMS].text;
-    if (!path || comm->rank != 0)
-        return OK;
-    *items = fopen(path, "w");
-    return *items ? OK : ERR_NEW(ERR_WRITE, "--items=%s: cannot be written", path);
+    return comm->rank == 0 && asked(o, FLAG_ITEMS) ? item_file_open(items, o->flag[FLAG_ITEMS].text)
+                                                   : OK;
 }
 
-static Err close_items(const Options *o, FILE *items)
+/* Figures that nobody can read are an error, too. */
+static Err finish(ItemFile *items)
 {
-    if (!items || fclose(items) == 0)
-        return OK;
-    return ERR_NEW(ERR_WRITE, "--items=%s: cannot be written", o->flag[FLAG_ITEMS].text);
+    TRY(item_file_publish(items));
+    if (fflush(stdout) != 0 || ferror(stdout))
+        FAIL(ERR_WRITE, "standard output cannot be written: %s", strerror(errno));
+    return OK;
 }
 
 /* `parsed` is what this rank found in its command line. */
@@ -268,7 +268,7 @@ static int run(const Options *o, Err parsed)
 {
     Launcher launcher = launcher_detect();
     Comm comm = {0};
-    FILE *items = NULL;
+    ItemFile items = {0};
     Err err = comm_open(&comm, launcher.present);
     if (err) {
         err_free(parsed);
@@ -280,9 +280,10 @@ static int run(const Options *o, Err parsed)
     if (!err)
         err = comm_agree(&comm, open_items(o, &comm, &items));
     if (!err)
-        err = run_all(o, &comm, items);
-    Err closed = close_items(o, items);
-    err = err ? err_first(err, closed) : comm_agree(&comm, closed);
+        err = run_all(o, &comm, items.out);
+    if (!err)
+        err = comm_agree(&comm, finish(&items));
+    item_file_close(&items);
     int exit_code = report_error("gpt_eval", err, comm.rank == 0);
     comm_close(&comm);
     return exit_code;

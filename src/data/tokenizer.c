@@ -131,6 +131,12 @@ int64_t tokenizer_count(const Tokenizer *t, const char *text, size_t n_bytes)
     return n;
 }
 
+/* What a terminal would obey. */
+static bool is_control(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7F && c < 0xA0);
+}
+
 /* One character at text[*at], which is moved behind it. */
 static Err encode_char(const Tokenizer *t, const char *text, size_t n_bytes, size_t *at,
                        int32_t *id)
@@ -143,7 +149,7 @@ static Err encode_char(const Tokenizer *t, const char *text, size_t n_bytes, siz
     *id = in_table ? t->id_of[c] : 0;
     if (t->code_point[*id] != c)
         FAIL(ERR_DATA, "the character \"%.*s\" (U+%04X) at byte %zu is not in the vocabulary",
-             (int)length, text + *at, c, *at);
+             is_control(c) ? 0 : (int)length, text + *at, c, *at);
     *at += length;
     return OK;
 }

@@ -43,9 +43,11 @@ Err lines_next_json(Lines *lines, json_t **object)
     *object = line ? json_loads(line, JSON_REJECT_DUPLICATES, &where) : NULL;
     if (!line || json_is_object(*object))
         return OK;
+    bool is_json = *object != NULL;
     json_decref(*object);
     *object = NULL;
-    FAIL(ERR_DATA, "%s:%lld: not a JSON object", lines->path, (long long)lines->number);
+    FAIL(ERR_DATA, "%s:%lld: not a JSON object%s%.100s", lines->path, (long long)lines->number,
+         is_json ? "" : ": ", is_json ? "" : where.text);
 }
 
 Err lines_json_text(const Lines *lines, const json_t *object, const char *key, const char **text)

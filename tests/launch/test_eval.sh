@@ -35,6 +35,18 @@ refuse 66 'vocab.json' out --lambada=l.jsonl --device=cpu
 refuse 66 'nowhere.jsonl' out --lambada=nowhere.jsonl --device=cpu --tokenizer="$GPT_SOURCE/tests/golden/bpe"
 refuse 65 'token [0-9]*, but the model.s vocabulary' out --data=far.bin --device=cpu
 refuse 65 'l.jsonl:1: "ctx" is missing' out --hellaswag=l.jsonl --device=cpu --tokenizer="$GPT_SOURCE/tests/golden/bpe"
-refuse 74 'nowhere/x: cannot be written' out --lambada=l.jsonl --device=cpu --items=nowhere/x
+printf '{"context": "a", "continuation": "it was the best of times, it was the worst of times, it was the age of wisdom"}\n' >wide.jsonl
+printf '{"text": "a b"}\n{"text": 1e}\n' >nonsense.jsonl
+toy=--tokenizer=$GPT_SOURCE/tests/golden/bpe
+echo older >items
+refuse 65 'another tokenizer' out --lambada=wide.jsonl --device=cpu "$toy" --items=items
+refuse 65 'nonsense.jsonl:2: not a JSON object: ' out --lambada=nonsense.jsonl --device=cpu "$toy"
+refuse 74 'nowhere/x: cannot create' out --lambada=l.jsonl --device=cpu --items=nowhere/x
+refuse 74 'items=data: is a directory' out --lambada=l.jsonl --device=cpu --items=data
+[ "$(cat items)" = older ] && [ "$(ls -A | grep -c tmp)" = 0 ] || fail "an evaluation that failed wrote: $(ls -A) $(cat items)"
+if [ -w /dev/full ]; then # figures that cannot be written are no success
+    "$bin/gpt_eval" out --device=cpu --data=data/text/val.bin >/dev/full 2>full.log
+    [ $? = 74 ] && grep -q 'standard output' full.log || fail "a full disk: $(cat full.log)"
+fi
 "$bin/gpt_eval" --help | grep -q -- '--hellaswag' || fail "--help"
 finish
