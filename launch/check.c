@@ -112,6 +112,7 @@ Err check_run(const Config *cfg, Comm *comm, const Launcher *launcher)
     check_settings(&c, launcher);
     check_data(&c, &vocab_size);
     check_hellaswag(&c);
+    check_samples(&c);
     check_start(&c);
     check_out_dir(&c, vocab_size);
     check_machine(&c, vocab_size);

@@ -66,6 +66,27 @@ static Err read_hellaswag(const Config *cfg, ScoreTask *task)
     return err;
 }
 
+static Err read_samples(const Config *cfg, Samples *samples)
+{
+    Dataset set;
+    Err err = dataset_open(&set, cfg);
+    if (!err)
+        err = samples_read(samples, cfg, &set);
+    dataset_close(&set);
+    return err;
+}
+
+void check_samples(Check *c)
+{
+    Samples samples = {0};
+    if (c->cfg->run.sample_interval == 0)
+        return;
+    if (check_passed(c, "samples", comm_agree(c->comm, read_samples(c->cfg, &samples))))
+        check_ok(c, "samples", "a tokenizer of %d tokens, a prompt of %" PRId64,
+                 samples.tokenizer.vocab_size, samples.n_prompt);
+    samples_close(&samples);
+}
+
 void check_hellaswag(Check *c)
 {
     ScoreTask task = {0};

@@ -32,6 +32,8 @@ bool check_passed(Check *c, const char *what, Err err);
 void check_data(Check *c, int64_t *vocab_size);
 /* What eval_hellaswag names, in the tokens of the data. Nothing where it is not wanted. */
 void check_hellaswag(Check *c);
+/* The tokenizer of the data, where samples are to be drawn. */
+void check_samples(Check *c);
 /* Where the run begins, and what is in out_dir already. */
 void check_start(Check *c);
 /* Room in out_dir for a checkpoint of this vocabulary, and a file written, synced and renamed. */

@@ -101,7 +101,7 @@ static Err parse_numbers(Options *o)
     int64_t seed = 1337, n_threads = 0;
     o->num_samples = 10;
     o->max_new_tokens = 500;
-    o->sampler = (Sampler){.temperature = 0.8, .top_k = 200, .top_p = 1};
+    o->sampler = sampler_default((uint64_t)seed);
     TRY(args_integer(&o->flag[FLAG_NUM_SAMPLES], 1, INT32_MAX, &o->num_samples));
     TRY(args_integer(&o->flag[FLAG_MAX_NEW_TOKENS], 1, INT32_MAX, &o->max_new_tokens));
     TRY(args_integer(&o->flag[FLAG_TOP_K], 0, INT32_MAX, &o->sampler.top_k));

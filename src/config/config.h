@@ -91,6 +91,9 @@ typedef struct {
     char eval_hellaswag[CONFIG_TEXT_BYTES]; /* a file; "": none */
     int64_t hellaswag_interval;             /* CONFIG_AUTO: eval_interval */
     int64_t hellaswag_items;                /* 0: all */
+    int64_t sample_interval;                /* 0: none */
+    char sample_prompt[CONFIG_TEXT_BYTES];  /* "": a line end */
+    int64_t sample_tokens;
     int64_t log_interval;
     bool tensorboard;
     bool always_save_checkpoint;

@@ -94,6 +94,11 @@ static const Field FIELDS[] = {
     COUNT(run, hellaswag_interval, "auto", 1, 1e9, "steps",
           "between these, which also come after the last step; auto: eval_interval"),
     COUNT(run, hellaswag_items, "0", 0, 1e9, "", "of the file the first so many; 0: all"),
+    COUNT(run, sample_interval, "0", 0, 1e9, "steps",
+          "between texts by the model, into samples.jsonl in out_dir, one also after the last step; "
+          "0: none"),
+    TEXT(run, sample_prompt, "", "what these go on from; empty: a line end"),
+    COUNT(run, sample_tokens, "100", 1, 1e6, "tokens", "that each goes on for, at most"),
     COUNT(run, log_interval, "1", 1, 1e9, "steps", "between log lines"),
     BOOL(run, tensorboard, "true", "write the numbers of log lines for TensorBoard, into out_dir"),
     BOOL(run, always_save_checkpoint, "true",

@@ -41,6 +41,11 @@ void decoder_layout(Decoder *d, Arena *arena)
         d->layer[layer] = (KvCache){tensor_rows(k, layer * T, T), tensor_rows(v, layer * T, T)};
 }
 
+void decoder_forget(Decoder *d)
+{
+    d->n_ids = 0;
+}
+
 /* How many of the tokens are kept already; the last is always computed. */
 static int64_t n_shared(const Decoder *d, const int32_t *ids, int64_t n_ids)
 {

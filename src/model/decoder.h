@@ -31,6 +31,9 @@ void decoder_close(Decoder *d);
 /* Lay out the cache, beside gpt2_layout. May be called again, on another arena. */
 void decoder_layout(Decoder *d, Arena *arena);
 
+/* Nothing is kept: the parameters, or what lies in the cache's memory, are others now. */
+void decoder_forget(Decoder *d);
+
 /* logits (vocab_size), float32 in host memory, of the token after ids[0..n_ids), n_ids >= 1, of
  * which the last block_size count. Any ids: what they share with the call before from the first on
  * is not computed again. Waits. */

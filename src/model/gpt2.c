@@ -136,6 +136,13 @@ void gpt2_layout_vectors(GPT2 *m, Arena *arena)
         view_vectors(m);
 }
 
+void gpt2_borrow_params(GPT2 *m, const GPT2 *owner)
+{
+    ASSERT(!m->shape.training && m->layout == owner->layout, "models of different layouts");
+    m->params = owner->params;
+    view_vectors(m);
+}
+
 /* How many blocks keep what level `drops` does not: the first ones. None when not training. */
 static int32_t n_keeping(const GPT2 *m, Recompute drops)
 {

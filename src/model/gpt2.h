@@ -67,6 +67,9 @@ void gpt2_close(GPT2 *m);
 /* Lay out parameters, gradients, activations, head and scratch. May be called again, on another
  * arena. */
 void gpt2_layout(GPT2 *m, Arena *arena);
+/* In place of gpt2_layout_vectors: m, which is not for training, looks at the parameters of another
+ * model of the same layout, which are there. */
+void gpt2_borrow_params(GPT2 *m, const GPT2 *owner);
 /* The two parts of it: parameters and gradients; and the rest, of which nothing is alive between a
  * backward, when its loss_total has been looked at, and the next forward. */
 void gpt2_layout_vectors(GPT2 *m, Arena *arena);

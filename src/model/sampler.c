@@ -4,6 +4,11 @@
 
 #include "base/rng.h"
 
+Sampler sampler_default(uint64_t seed)
+{
+    return (Sampler){.temperature = 0.8, .top_k = 200, .top_p = 1, .seed = seed};
+}
+
 static int64_t most_likely(const float *logits, int64_t n)
 {
     int64_t best = 0;

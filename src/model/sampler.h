@@ -18,6 +18,9 @@ typedef struct {
     uint64_t seed;
 } Sampler;
 
+/* nanoGPT's: temperature 0.8, of the 200 most likely tokens. */
+Sampler sampler_default(uint64_t seed);
+
 /* A token of [0, n) drawn from softmax(logits / temperature), as nanoGPT draws it; then from the
  * top k of it, then from the top p of that, as transformers does. `scratch` (n) is overwritten. NaN
  * logits are never drawn unless all are. n >= 1. Ties of the greedy choice go to the lower token.

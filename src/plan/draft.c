@@ -52,11 +52,11 @@ static void take_choice(PlanDraft *d, const PlanChoice *choice)
     plan->shape.bucket_grads = choice->zero_stage == 2;
 }
 
-static void measure(PlanDraft *d, GPT2 *model)
+static void measure(PlanDraft *d, GPT2 *model, Decoder *decoder)
 {
     Plan *plan = d->plan;
     AdamW optim;
-    PlanMemory memory = {.model = model, .optim = &optim};
+    PlanMemory memory = {.model = model, .optim = &optim, .decoder = decoder};
     adamw_init(&optim, &d->owned, &d->cfg->optim, plan_adamw_form(plan));
     arena_init(&plan->regions, NULL, 0);
     plan_carve_host(plan, &plan->regions, &memory); /* measured first: its table is not kept */
@@ -70,10 +70,17 @@ static void measure(PlanDraft *d, GPT2 *model)
 
 Err draft_measure(PlanDraft *d, const PlanChoice *choice)
 {
-    GPT2 model = {0};
+    const Plan *plan = d->plan;
+    GPT2 model = {0}, writer = {0};
+    Decoder decoder = {0};
     take_choice(d, choice);
-    TRY(gpt2_open(&model, &d->plan->dims, &d->plan->shape, &d->layout));
-    measure(d, &model);
+    Err err = gpt2_open(&model, &plan->dims, &plan->shape, &d->layout);
+    if (!err && plan->sample_ids > 0)
+        err = plan_open_decoder(plan, &d->layout, &writer, &decoder);
+    if (!err)
+        measure(d, &model, plan->sample_ids > 0 ? &decoder : NULL);
+    decoder_close(&decoder);
+    gpt2_close(&writer);
     gpt2_close(&model);
-    return OK;
+    return err;
 }

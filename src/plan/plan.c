@@ -1,6 +1,7 @@
 #include "plan/draft.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/human.h"
@@ -129,14 +130,44 @@ static Tensor arena_staging(Arena *arena, const PlanMemory *memory)
                     staging_bytes(memory->model->layout));
 }
 
-static Tensor arena_row_losses(Arena *arena, const Plan *plan)
+/* Host memory of evaluations and samples; what is not wanted has no elements. */
+static void carve_watching(const Plan *plan, Arena *arena, PlanMemory *memory)
 {
-    int64_t n = plan->shape.micro_batch * plan->shape.n_tokens;
-    return plan->scores_rows ? arena_1d(arena, REGION_DATA, "row losses", DTYPE_F32, n)
-                             : tensor_none();
+    int64_t n_losses = plan->scores_rows ? plan->shape.micro_batch * plan->shape.n_tokens : 0;
+    int64_t n_logits = plan->sample_ids > 0 ? 2 * plan->dims.vocab_size : 0;
+    memory->row_losses = arena_1d(arena, REGION_DATA, "row losses", DTYPE_F32, n_losses);
+    memory->sample_ids = arena_1d(arena, REGION_DATA, "text ids", DTYPE_I32, plan->sample_ids);
+    memory->sample_logits = arena_1d(arena, REGION_DATA, "text logits", DTYPE_F32, n_logits);
 }
 
-/* Activations, and over them the optimizer's chunks: when these are in use, those are dead. */
+Err plan_open_decoder(const Plan *plan, const Layout *layout, GPT2 *model, Decoder *decoder)
+{
+    const GptShape shape = {.micro_batch = 1,
+                            .n_tokens = plan->shape.n_tokens,
+                            .head_chunk = 1,
+                            .dtype = plan->shape.dtype};
+    *decoder = (Decoder){0};
+    TRY(gpt2_open(model, &plan->dims, &shape, layout));
+    return decoder_open(decoder, model);
+}
+
+/* Its regions have names of their own: they are not training's. */
+static void carve_decoder(Arena *arena, Decoder *decoder)
+{
+    int32_t first = arena->n_regions;
+    if (!decoder)
+        return;
+    gpt2_layout_activations(decoder->model, arena);
+    decoder_layout(decoder, arena);
+    for (int32_t i = first; i < arena->n_regions; i++) {
+        char name[REGION_NAME_BYTES];
+        snprintf(name, sizeof name, "sample %.*s", REGION_NAME_BYTES - 8, arena->region[i].name);
+        memcpy(arena->region[i].name, name, sizeof name);
+    }
+}
+
+/* Activations, and over them the optimizer's chunks and what samples need: when these are in use,
+ * those are dead. */
 static void carve_activations(Arena *arena, PlanMemory *memory)
 {
     size_t begin = arena_mark(arena);
@@ -144,6 +175,10 @@ static void carve_activations(Arena *arena, PlanMemory *memory)
     size_t end = arena_mark(arena);
     arena_rewind(arena, begin);
     adamw_layout_chunks(memory->optim, arena);
+    arena_forward(arena, end);
+    end = arena_mark(arena);
+    arena_rewind(arena, begin);
+    carve_decoder(arena, memory->decoder);
     arena_forward(arena, end);
 }
 
@@ -171,12 +206,11 @@ void plan_carve(const Plan *plan, Arena *arena, PlanMemory *memory)
     memory->tokens = arena_tokens(arena, plan, "tokens", 1);
     memory->targets = arena_tokens(arena, plan, "targets", 1);
     memory->host_tokens = memory->host_targets = memory->staging = tensor_none();
-    memory->row_losses = tensor_none();
     if (plan->target.device == DEVICE_CPU) {
         memory->host_tokens = memory->tokens;
         memory->host_targets = memory->targets;
         memory->staging = arena_staging(arena, memory);
-        memory->row_losses = arena_row_losses(arena, plan);
+        carve_watching(plan, arena, memory);
     }
 }
 
@@ -187,7 +221,7 @@ void plan_carve_host(const Plan *plan, Arena *arena, PlanMemory *memory)
     memory->host_tokens = arena_tokens(arena, plan, "tokens", plan->n_micro_steps);
     memory->host_targets = arena_tokens(arena, plan, "targets", plan->n_micro_steps);
     memory->staging = arena_staging(arena, memory);
-    memory->row_losses = arena_row_losses(arena, plan);
+    carve_watching(plan, arena, memory);
     adamw_layout_host(memory->optim, arena);
 }
 
@@ -204,6 +238,8 @@ Err plan_build_only(Plan *plan, const Config *cfg, const PlanTarget *target)
     TRY(set_master(plan, cfg));
     TRY(check_offload(plan, cfg));
     plan->scores_rows = cfg->run.eval_hellaswag[0] != '\0';
+    if (cfg->run.sample_interval > 0) /* a token has at least a byte of the prompt */
+        plan->sample_ids = CONFIG_TEXT_BYTES + cfg->run.sample_tokens;
     plan->needs_wire = reducer_needs_wire(&cfg->system, target->world);
     plan->n_owners = cfg->system.zero_stage == 0 ? 1 : target->world;
     plan->bucket_elements = cfg->system.bucket_mb * ((1 << 20) / 4);

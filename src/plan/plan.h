@@ -11,7 +11,7 @@
 
 #include "base/arena.h"
 #include "config/config.h"
-#include "model/gpt2.h"
+#include "model/decoder.h"
 #include "optim/adamw.h"
 #include "optim/reducer.h"
 
@@ -42,6 +42,7 @@ typedef struct {
     bool offload;       /* as chosen: AdamW's state lives in host memory */
     int32_t zero_stage; /* as chosen: what ranks share: 0 nothing, 1 AdamW's state, 2 gradients */
     bool scores_rows;   /* eval_hellaswag */
+    int64_t sample_ids; /* room for a sample's tokens; 0: none are drawn */
     int64_t step_sequences, rank_sequences,
         n_micro_steps; /* rank_sequences = micro_batch * n_micro_steps */
     int64_t bucket_elements, pad_elements;
@@ -61,6 +62,7 @@ typedef struct {
 typedef struct {
     GPT2 *model;
     AdamW *optim;
+    Decoder *decoder;  /* of plan_open_decoder; NULL where no samples are drawn */
     Tensor grad_shard; /* of zero_stage 2 */
     ReducerWire wire;
     Tensor workspace;       /* bytes, for device_set_workspace */
@@ -69,7 +71,9 @@ typedef struct {
      * beside a GPU plan_carve_host fills it. */
     Tensor host_tokens, host_targets; /* (n B, T) i32: n batches, on a GPU as many as a step has */
     Tensor staging;                   /* bytes: checkpoint traffic */
-    Tensor row_losses; /* (B T) f32: what scoring of rows brings home; none where that is off */
+    Tensor row_losses;    /* (B T) f32: what scoring of rows brings home; none where that is off */
+    Tensor sample_ids;    /* (plan->sample_ids) i32, host memory like those before */
+    Tensor sample_logits; /* (2 vocab_size) f32: a row, and what drawing overwrites */
 } PlanMemory;
 
 /* The vocabulary of a run: the config's, else the data's (CONFIG_AUTO: unknown), else GPT-2's
@@ -96,6 +100,10 @@ StepCut plan_cut(const Plan *plan);
 
 /* What AdamW is opened with. */
 AdamwForm plan_adamw_form(const Plan *plan);
+
+/* A decoder and its model for one sequence, to be carved with the rest, over the activations of
+ * training. The caller calls decoder_close and gpt2_close whatever comes back. ERR_SYSTEM. */
+Err plan_open_decoder(const Plan *plan, const Layout *layout, GPT2 *model, Decoder *decoder);
 
 /* Lay out everything a rank holds: the one sequence of x_layout calls, for measuring and for
  * carving. model and optim must be open with the plan's dims and shape. */

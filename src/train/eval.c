@@ -48,11 +48,13 @@ Err eval_begin(Trainer *t)
     return comm_agree(t->comm, err);
 }
 
-Err eval_exchange(Trainer *t, Err mine)
+Err eval_exchange(Trainer *t, Err mine, bool *done)
 {
-    int64_t any[2] = {mine != OK, trainer_wants_stop(t)};
-    mine = err_first(mine, comm_max_i64(t->comm, any, 2));
+    int64_t any[3] = {mine != OK, trainer_wants_stop(t), done && *done};
+    mine = err_first(mine, comm_max_i64(t->comm, any, 3));
     t->stop = (StopReason)any[1];
+    if (done)
+        *done = any[2];
     return any[0] ? comm_agree(t->comm, mine) : mine;
 }
 
@@ -67,7 +69,7 @@ static Err sum_losses(Trainer *t, const Loader *loader, const EvalShare *s)
         activity_do(t->comm->activity, "forward of batch", b);
         gpt2_forward(&t->model, t->dev, &batch);
         gpt2_loss(&t->model, t->dev, &batch, scale);
-        TRY(eval_exchange(t, mine));
+        TRY(eval_exchange(t, mine, NULL));
     }
     return OK;
 }

@@ -12,9 +12,9 @@ extern "C" {
  * memory of batches is free. Collective. */
 Err eval_begin(Trainer *t);
 /* After each part of an evaluation: does any rank have a fault (its `mine`, which all return), or
- * want to stop? t->stop says so, and that a signal need not wait for the end of a long evaluation.
- * Collective. */
-Err eval_exchange(Trainer *t, Err mine);
+ * want to stop? t->stop says so: a signal need not wait for the end of a long evaluation. *done
+ * (may be NULL) becomes: is it true on any rank? Collective. */
+Err eval_exchange(Trainer *t, Err mine, bool *done);
 
 /* *loss = mean over eval_iters * batch_size windows (fewer when the files are short) of loader's
  * files. The same windows at every evaluation and on any number of ranks; dropout off. A signal

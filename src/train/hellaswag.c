@@ -103,7 +103,7 @@ Err hellaswag_run(Trainer *t)
     for (int64_t first = 0; first < task->n_items && !t->stop;) {
         trainer_enter(t, PHASE_EVAL, "HellaSwag", 0);
         activity_do(t->comm->activity, "HellaSwag, from item", first);
-        TRY(eval_exchange(t, score_round(&scorer, task, &first, right)));
+        TRY(eval_exchange(t, score_round(&scorer, task, &first, right), NULL));
     }
     if (t->stop)
         return OK;

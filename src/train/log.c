@@ -55,7 +55,7 @@ static size_t lines_before(const char *text, int64_t from_iter)
     }
 }
 
-static Err drop_later_lines(const char *path, int64_t from_iter)
+Err log_drop_lines(const char *path, int64_t from_iter)
 {
     if (!path_exists(path))
         return OK;
@@ -75,7 +75,7 @@ Err log_open(Log *log, const char *out_dir, int64_t from_iter)
     char path[FILE_PATH_BYTES];
     TRY(dir_make(out_dir));
     TRY(path_join(path, out_dir, "metrics.jsonl"));
-    TRY(drop_later_lines(path, from_iter));
+    TRY(log_drop_lines(path, from_iter));
     log->metrics = fopen(path, "a");
     if (!log->metrics)
         FAIL(ERR_WRITE, "%s: cannot open for writing: %s", path, strerror(errno));

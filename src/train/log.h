@@ -80,6 +80,9 @@ Err log_open(Log *log, const char *out_dir, int64_t from_iter);
 /* Numbers for TensorBoard, too: those of the steps that are printed and of evaluations, in a file
  * of out_dir, which is there. Nothing on ranks other than 0. ERR_WRITE. */
 Err log_open_events(Log *log, const char *out_dir, int64_t from_iter);
+/* Of a file of records a line each, that begin with {"iter":N, keep those before from_iter.
+ * ERR_WRITE, ERR_MISSING, ERR_DATA: too long. */
+Err log_drop_lines(const char *path, int64_t from_iter);
 void log_close(Log *log); /* accepts a zero-initialised one */
 
 /* A line for people, flushed. */

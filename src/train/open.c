@@ -56,6 +56,7 @@ static Err open_data(Trainer *t, int64_t *vocab_size)
     *vocab_size = plan_vocab_size(t->cfg, t->data.vocab_size);
     TRY(open_loaders(t, *vocab_size));
     TRY(hellaswag_read(&t->hellaswag, t->cfg, &t->data));
+    TRY(samples_read(&t->samples, t->cfg, &t->data));
     TRY(check_share(t, &t->data.train, *vocab_size));
     return check_share(t, &t->data.val, *vocab_size);
 }
@@ -170,7 +171,9 @@ static Err carve_memory(Trainer *t)
         err = device_alloc(t->dev, plan->total_bytes, &t->memory);
     if (!err) {
         arena_init(arena, t->memory, plan->total_bytes);
-        t->mem = (PlanMemory){.model = &t->model, .optim = &t->optim};
+        t->mem = (PlanMemory){.model = &t->model,
+                              .optim = &t->optim,
+                              .decoder = plan->sample_ids > 0 ? &t->samples.decoder : NULL};
         plan_carve(plan, arena, &t->mem);
         ASSERT(arena->peak_bytes == plan->total_bytes, "carved %zu bytes, planned %zu",
                arena->peak_bytes, plan->total_bytes);
@@ -208,9 +211,13 @@ static Err build_model(Trainer *t)
     TRY(shard_make(&t->owned, &t->layout, sharded ? rank : 0, plan->n_owners));
     TRY(shard_make(&t->disjoint, &t->layout, rank, world));
     TRY(gpt2_open(&t->model, &plan->dims, &plan->shape, &t->layout));
+    if (plan->sample_ids > 0)
+        TRY(plan_open_decoder(plan, &t->layout, &t->samples.model, &t->samples.decoder));
     adamw_init(&t->optim, &t->owned, &t->cfg->optim, plan_adamw_form(plan));
     TRY(carve_memory(t));
     TRY(carve_host_memory(t));
+    if (plan->sample_ids > 0)
+        gpt2_borrow_params(&t->samples.model, &t->model);
     device_set_workspace(t->dev, t->mem.workspace);
     const ReducerMemory memory = {.layout = &t->layout,
                                   .grads = t->model.grad_bucket,
@@ -468,6 +475,7 @@ static Err open_log(Trainer *t)
     TRY(take_out_dir(t));
     TRY(without_record(t, log_open(&t->log, run->out_dir, t->progress.step)));
     TRY(without_record(t, run_file_write(run->out_dir, t->cfg, t->plan)));
+    TRY(without_record(t, samples_open_file(&t->samples, run->out_dir, t->progress.step)));
     if (!run->tensorboard)
         return OK;
     return without_record(t, log_open_events(&t->log, run->out_dir, t->progress.step));
@@ -539,6 +547,7 @@ void trainer_close(Trainer *t)
         device_free_host(t->dev, t->host_memory);
     free(t->tuning);
     free(t->plan);
+    samples_close(&t->samples);
     score_task_close(&t->hellaswag);
     dataset_close(&t->data);
     *t = (Trainer){0};

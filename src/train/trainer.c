@@ -142,6 +142,8 @@ static Err run(Trainer *t)
             TRY(evaluate(t, &improved));
         if (!t->stop && hellaswag_due(t))
             TRY(hellaswag_run(t));
+        if (!t->stop && samples_due(t))
+            TRY(samples_run(t));
         if (t->stop)
             return saves_stop(t);
         if (t->cfg->run.eval_only)

@@ -10,8 +10,9 @@
  * Each phase has a limit, after which a watchdog ends the run (watchdog.h).
  *
  * open.c: everything before step 0, tune.c: of that the choice of algorithms. step.c: one update.
- * eval.c, hellaswag.c: evaluations. saves.c: checkpoints. trainer.c: the loop around them. No rank
- * leaves alone: a fault of one is agreed upon where its phase ends, and all return the same error.
+ * eval.c, hellaswag.c, samples.c: a look at the model. saves.c: checkpoints. trainer.c: the loop
+ * around them. No rank leaves alone: a fault of one is agreed upon where its phase ends, and all
+ * return the same error.
  */
 #ifndef GPT_TRAIN_TRAINER_H
 #define GPT_TRAIN_TRAINER_H
@@ -27,6 +28,7 @@
 #include "score/task.h"
 #include "train/deadline.h"
 #include "train/log.h"
+#include "train/samples.h"
 #include "train/saves.h"
 #include "train/stragglers.h"
 #include "train/watchdog.h"
@@ -41,6 +43,7 @@ typedef struct Trainer {
     Device *dev;       /* borrowed */
     Dataset data;
     ScoreTask hellaswag; /* no items: not wanted */
+    Samples samples;
     Loader train_loader, val_loader;
     Plan *plan;
     Layout layout;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What a run shows of itself: HellaSwag at intervals says what gpt_eval says of the checkpoint of that step, on any number of
-# ranks; training's bits are the same with and without; a resumed run goes on with both files; mistakes end before step 0.
+# What a run shows of itself. HellaSwag at intervals is what gpt_eval says of the checkpoint of that step, samples are what
+# gpt_sample writes with it, on any number of ranks; training's bits are the same with and without; a resumed run goes on with
+# both files; mistakes end before step 0.
 source "$(dirname "$0")/lib.sh"
 toy=$GPT_SOURCE/tests/golden/bpe
 make_text 900 >text.txt
@@ -13,7 +14,7 @@ run() { # NP OUT ARGS...
     must_train "$@" --device=cpu --block_size=64 --n_layer=2 --n_embd=32 --n_head=2 --batch_size=2 --max_iters=5 --log_interval=1 \
         --eval_interval=3 --eval_iters=2
 }
-hella=(--eval_hellaswag=hella.txt --hellaswag_interval=2)
+hella=(--eval_hellaswag=hella.txt --hellaswag_interval=2 --sample_interval=2 --sample_prompt="this old" --sample_tokens=40)
 figures() { sed -n 's/^step \([0-9]*\): HellaSwag \(acc.*\), [0-9]* items$/\1 \2/p' "$1.log"; }
 recorded() { sed -n 's/.*"iter":\([0-9]*\),.*"hellaswag_acc":\([0-9.]*\),"hellaswag_acc_norm":\([0-9.]*\),"hellaswag_items":\(.*\)}/\1 \2 \3 \4/p' "$1"; }
 
@@ -36,13 +37,26 @@ done
 if [ "$max_ranks" -ge 2 ]; then
     run 2 two "${hella[@]}" --micro_batch=1
     [ "$(figures two)" = "$(figures one)" ] || fail "two ranks: $(figures two); one: $(figures one)"
+    cmp one/samples.jsonl two/samples.jsonl || fail "two ranks write another text"
 fi
+
+# ---- the same texts ----
+lines() { sed -n 's/^{"iter":\([0-9]*\),"text":"\(.*\)"}$/\1 \2/p' "$1/samples.jsonl"; }
+[ "$(lines one | cut -d' ' -f1 | xargs)" = "0 2 4 5" ] || fail "samples: $(cat one/samples.jsonl)"
+for step in 2 4 5; do
+    "$bin/gpt_sample" "one/step_0000000$step" --device=cpu --prompt="this old" --num_samples=1 --max_new_tokens=40 2>/dev/null |
+        sed '$d' | iconv -c -f utf-8 -t utf-8 >text # bytes that are no UTF-8 are U+FFFD in JSON
+    printf '%b\n' "$(lines one | sed -n "s/^$step //p" | sed 's/\\u00\(..\)/\\x\1/g; s/\xef\xbf\xbd//g')" | cmp - text ||
+        fail "step $step: $(lines one); gpt_sample: $(cat text)"
+done
+[ "$(grep -c '^step [0245]: sample "' one.log)" = 4 ] || fail "$(grep sample one.log)"
 
 # ---- going on, and only looking ----
 run 1 resumed --checkpoint_interval=2 "${hella[@]}" --max_iters=4 --lr_decay_iters=50
 run 1 resumed --checkpoint_interval=2 "${hella[@]}" --init_from=resume
 same_bits plain resumed 5
 [ "$(recorded resumed/metrics.jsonl)" = "$(recorded one/metrics.jsonl)" ] || fail "resumed: $(recorded resumed/metrics.jsonl)"
+cmp one/samples.jsonl resumed/samples.jsonl || fail "resumed: $(cat resumed/samples.jsonl)"
 run 1 resumed --init_from=resume --eval_only=true "${hella[@]}"
 [ "$(figures resumed)" = "$(figures one | tail -1)" ] || fail "eval_only: $(cat resumed.log)"
 
@@ -68,7 +82,20 @@ refuse 65 'wrong.txt:2: the label' --eval_hellaswag=wrong.txt
 refuse 65 'eval_hellaswag: item 0: a continuation of' --block_size=4
 refuse 65 '^hellaswag +FAILED.*wrong.txt:2' --eval_hellaswag=wrong.txt --check
 train 1 never --device=cpu --block_size=64 "${hella[@]}" --check || fail "$(cat never.log)"
+grep -Eq '^samples +ok +a tokenizer of 457' never.log || fail "$(cat never.log)"
 grep -Eq '^hellaswag +ok +hella.txt: 30 items' never.log || fail "$(cat never.log)"
 train 1 never --device=cpu --block_size=64 "${hella[@]}" --plan || fail "$(cat never.log)"
-grep -q 'row losses' never.log || fail "$(cat never.log)"
+for region in 'row losses' 'sample cache.k' 'text ids'; do grep -q "$region" never.log || fail "$region: $(cat never.log)"; done
+
+# ---- characters: what JSON has a way to write for ----
+train 1 chars --device=cpu --dataset=chars --max_iters=2 --sample_interval=1 --sample_tokens=30 || fail "$(cat chars.err)"
+[ "$(lines chars | cut -d' ' -f2 | cut -c1-6 | xargs -d'\n')" = '\u000a \u000a \u000a' ] || fail "$(cat chars/samples.jsonl)"
+refuse 65 'sample_prompt: .*in the vocabulary' --dataset=chars --eval_hellaswag= --sample_prompt=Ä
+refuse 66 'sample_interval: .*has no meta.json' --dataset=bare --vocab_size=457 --eval_hellaswag=
+
+# ---- a limit of time ends a text that would take minutes ----
+train 1 stopped --device=cpu --sample_interval=1 --sample_tokens=1000000 --stop_after=1s
+rc=$?
+[ $rc = 85 ] || fail "stopped: rc $rc: $(cat stopped.err)"
+[ ! -s stopped/samples.jsonl ] || fail "stopped: a part of a text was written"
 finish

@@ -252,6 +252,27 @@ static void test_gradients_in_bfloat16_have_staging_where_they_travel(void **sta
     assert_in_range(bytes_of_group(plan, REGION_COMM), gradients / 4, gradients);
 }
 
+/* Over activations of training, which are dead when the model is looked at. */
+static void test_looking_at_the_model_takes_host_memory_only(void **state)
+{
+    Plan *plan = *state;
+    Config cfg = small_config();
+    PlanTarget target = cpu_target(2);
+    target.device = DEVICE_CUDA;
+    target.dtype = DTYPE_BF16;
+    build(plan, &cfg, target);
+    size_t total = plan->total_bytes, host = plan->host_bytes;
+    assert_null(region_named(plan, "sample cache.k"));
+    strcpy(cfg.run.eval_hellaswag, "file");
+    cfg.run.sample_interval = 10;
+    build(plan, &cfg, target);
+    assert_int_equal(region_named(plan, "sample cache.k")->bytes, 2 * 16 * 16 * 2);
+    assert_int_equal(plan->total_bytes, total);
+    size_t rows = (size_t)plan->shape.micro_batch * 16;
+    assert_in_range(plan->host_bytes - host, 4 * rows + 4 * 1024 + 8 * 65,
+                    4 * rows + 4 * 1124 + 8 * 65 + 3 * ARENA_ALIGN_BYTES);
+}
+
 static void test_every_region_lies_within_the_total(void **state)
 {
     Plan *plan = *state;
@@ -359,6 +380,7 @@ int main(void)
         PLAN_TEST(test_zero_stage_0_keeps_all_of_the_optimizer),
         PLAN_TEST(test_zero_stage_2_shares_the_gradients),
         PLAN_TEST(test_gradients_in_bfloat16_have_staging_where_they_travel),
+        PLAN_TEST(test_looking_at_the_model_takes_host_memory_only),
         PLAN_TEST(test_every_region_lies_within_the_total),
         PLAN_TEST(test_the_run_that_failed_fits_12_gb),
         PLAN_TEST(test_the_deepest_model_of_the_key_table_is_planned),
