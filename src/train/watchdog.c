@@ -255,8 +255,10 @@ void watchdog_place(Watchdog *w, const WatchPlace *place)
     w->place = *place;
     WatchSlot *slot = own_slot(&w->place);
     if (slot) {
+        Activity seen = activity_look(w->activity);
         slot->rank = place->rank;
         slot->pid = (int32_t)getpid();
+        show(&w->place, &seen); /* a rank may stop before its thread has looked once */
     }
     pthread_mutex_unlock(&w->lock);
 }

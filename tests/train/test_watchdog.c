@@ -260,6 +260,21 @@ static void test_only_the_first_that_answers_names(void **state)
     assert_int_equal(dog.n_lines, 1);
 }
 
+/* Before its thread has looked once: a rank may be stopped there. */
+static void test_a_place_on_the_board_says_at_once_what_goes_on(void **state)
+{
+    (void)state;
+    WatchSlot board[2] = {{0}};
+    Dog dog;
+    start_dog(&dog, PHASE_START, -1, 100);
+    nap_ms(20); /* the thread has looked, and sleeps until its next tick */
+    place_dog(&dog, board, 1, 2);
+    pthread_mutex_lock(&dog.watchdog.lock);
+    assert_string_equal(board[1].doing, "start: backward of micro-step");
+    pthread_mutex_unlock(&dog.watchdog.lock);
+    watchdog_stop(&dog.watchdog);
+}
+
 /* A board that was let go may go away: nothing looks at it any more. */
 static void test_a_board_that_was_let_go_is_not_touched(void **state)
 {
@@ -294,6 +309,7 @@ int main(void)
         cmocka_unit_test(test_one_late_rank_lets_all_speak),
         cmocka_unit_test(test_who_does_not_answer_is_named_once),
         cmocka_unit_test(test_only_the_first_that_answers_names),
+        cmocka_unit_test(test_a_place_on_the_board_says_at_once_what_goes_on),
         cmocka_unit_test(test_a_board_that_was_let_go_is_not_touched),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
