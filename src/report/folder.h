@@ -4,8 +4,8 @@
  *     run.json           settings and memory plan, written when a run begins (train/run_file.h)
  *     step_N/            checkpoints; trainer.json in the newest has the settings where run.json is
  *                        missing
- *     samples.jsonl      {"iter": 2000, "text": "..."} a line: texts over time, by whoever makes
- * them
+ *     samples.jsonl      {"iter": 2000, "text": "..."} a line: texts over time (train/samples.h),
+ * or by whoever makes them
  *
  * What is missing is left out, what is damaged is left out with a remark. */
 #ifndef GPT_REPORT_FOLDER_H

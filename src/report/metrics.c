@@ -18,6 +18,8 @@ static const char *const STEP_KEYS[N_STEP_COLUMNS] = {[STEP_LOSS] = "loss",
                                                       [STEP_MFU] = "mfu"};
 static const char *const EVAL_KEYS[N_EVAL_COLUMNS] = {
     [EVAL_TRAIN_LOSS] = "train_loss", [EVAL_VAL_LOSS] = "val_loss"};
+static const char *const HELLASWAG_KEYS[N_HELLASWAG_COLUMNS] = {[HELLASWAG_ACC_NORM] =
+                                                                    "hellaswag_acc_norm"};
 
 /* ---- one line ---------------------------------------------------------------------------- */
 
@@ -78,6 +80,12 @@ static Err take_eval(Metrics *m, const json_t *line, Row *row)
     return add_row(m, &m->evals, row);
 }
 
+static Err take_hellaswag(Metrics *m, const json_t *line, Row *row)
+{
+    get_columns(line, HELLASWAG_KEYS, N_HELLASWAG_COLUMNS, row);
+    return add_row(m, &m->hellaswag, row);
+}
+
 static Err take_step(Metrics *m, const json_t *line, Row *row, double *seconds)
 {
     double time_ms = get_number(line, "time_ms");
@@ -94,8 +102,8 @@ static Err take_step(Metrics *m, const json_t *line, Row *row, double *seconds)
     return json_is_true(json_object_get(line, "skipped")) ? note_skipped(m, row->iter) : OK;
 }
 
-/* A line with an iter and its tokens is a record: of an evaluation, a step, or something this
- * program does not know, which is left alone. */
+/* A line with an iter and its tokens is a record: of an evaluation, HellaSwag, a step, or something
+ * this program does not know, which is left alone. */
 static Err take_line(Metrics *m, const char *text, size_t n_bytes, double *seconds, bool *is_record)
 {
     Row row = {.seconds = *seconds};
@@ -105,6 +113,8 @@ static Err take_line(Metrics *m, const char *text, size_t n_bytes, double *secon
     *is_record = get_count(line, "iter", &row.iter) && get_count(line, "tokens", &row.tokens);
     if (*is_record && json_object_get(line, "val_loss"))
         err = take_eval(m, line, &row);
+    else if (*is_record && json_object_get(line, HELLASWAG_KEYS[HELLASWAG_ACC_NORM]))
+        err = take_hellaswag(m, line, &row);
     else if (*is_record && json_object_get(line, "loss"))
         err = take_step(m, line, &row, seconds);
     json_decref(line);
@@ -154,6 +164,7 @@ void metrics_free(Metrics *m)
 {
     table_free(&m->steps);
     table_free(&m->evals);
+    table_free(&m->hellaswag);
     free(m->skipped);
     *m = (Metrics){0};
 }

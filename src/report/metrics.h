@@ -16,9 +16,11 @@ extern "C" {
 enum { STEP_LOSS, STEP_LR, STEP_GRAD_NORM, STEP_TOKENS_PER_S, STEP_MFU, N_STEP_COLUMNS };
 /* Columns of evals. */
 enum { EVAL_TRAIN_LOSS, EVAL_VAL_LOSS, N_EVAL_COLUMNS };
+/* Columns of hellaswag. */
+enum { HELLASWAG_ACC_NORM, N_HELLASWAG_COLUMNS };
 
 typedef struct {
-    Table steps, evals;
+    Table steps, evals, hellaswag;
     int64_t *skipped; /* iters of steps that made no update: the first n_skipped_kept. Owned */
     int64_t n_skipped, n_skipped_kept;
     int64_t n_lines;

@@ -68,7 +68,7 @@ static void mfu_cell(FILE *out, double percent)
     cell(out, "MFU", isfinite(percent) ? text : "&ndash;", "");
 }
 
-/* The loss of a row, and at which step it was. */
+/* The loss, or share, of a row, and at which step it was. */
 static void loss_cell(FILE *out, const char *label, const Row *row, int32_t column)
 {
     char value[32], note[64];
@@ -83,7 +83,15 @@ static void loss_cell(FILE *out, const char *label, const Row *row, int32_t colu
     cell(out, label, value, note);
 }
 
-static void table_row(const Folder *folder, int32_t index, FILE *out)
+static bool has_hellaswag(const Folder *folder, int32_t n_folders)
+{
+    for (int32_t i = 0; i < n_folders; i++)
+        if (folder[i].metrics.hellaswag.n_rows > 0)
+            return true;
+    return false;
+}
+
+static void table_row(const Folder *folder, int32_t index, bool hellaswag, FILE *out)
 {
     const Table *steps = &folder->metrics.steps, *evals = &folder->metrics.evals;
     const Row *last = steps->n_rows > 0 ? &steps->row[steps->n_rows - 1] : NULL;
@@ -94,6 +102,9 @@ static void table_row(const Folder *folder, int32_t index, FILE *out)
     loss_cell(out, "Validation loss", table_last(evals, EVAL_VAL_LOSS), EVAL_VAL_LOSS);
     loss_cell(out, "Best validation", table_least(evals, EVAL_VAL_LOSS), EVAL_VAL_LOSS);
     loss_cell(out, "Train loss", table_last(steps, STEP_LOSS), STEP_LOSS);
+    if (hellaswag)
+        loss_cell(out, "HellaSwag", table_last(&folder->metrics.hellaswag, HELLASWAG_ACC_NORM),
+                  HELLASWAG_ACC_NORM);
     cell(out, "Updates", last ? human_count(last->iter + 1).text : "0", "");
     cell(out, "Tokens", last ? short_count((double)last->tokens).text : "0", "");
     double speed = mean_speed(steps);
@@ -106,14 +117,17 @@ static void table_row(const Folder *folder, int32_t index, FILE *out)
 void numbers_table(const Folder *folder, int32_t n_folders, FILE *out)
 {
     static const char *const HEADS[] = {
-        "Run", "Validation loss", "Best validation", "Train loss", "Updates", "Tokens", "Tokens/s",
-        "MFU", "Time in steps"};
+        "Run",     "Validation loss", "Best validation", "Train loss", "HellaSwag",
+        "Updates", "Tokens",          "Tokens/s",        "MFU",        "Time in steps"};
+    enum { HELLASWAG_HEAD = 4 };
+    bool hellaswag = has_hellaswag(folder, n_folders);
     fprintf(out, "<table class=\"numbers%s\"><thead><tr>", n_folders == 1 ? " single" : "");
     for (size_t i = 0; i < sizeof HEADS / sizeof *HEADS; i++)
-        fprintf(out, "<th scope=\"col\">%s</th>", HEADS[i]);
+        if (hellaswag || i != HELLASWAG_HEAD)
+            fprintf(out, "<th scope=\"col\">%s</th>", HEADS[i]);
     fputs("</tr></thead><tbody>\n", out);
     for (int32_t i = 0; i < n_folders; i++)
-        table_row(&folder[i], i, out);
+        table_row(&folder[i], i, hellaswag, out);
     fputs("</tbody></table>\n", out);
 }
 

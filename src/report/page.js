@@ -1,7 +1,7 @@
 "use strict";
 (() => {
 const data = JSON.parse(document.getElementById("data").textContent);
-const runs = data.runs, references = data.references;
+const runs = data.runs, references = data.references, hellaswag = data.hellaswag;
 const single = runs.length === 1;
 
 // What the reader chose. x: i steps, t tokens, s seconds; zoom: [low, high] of x, or null.
@@ -126,6 +126,13 @@ function plainCurves(key, name) {
     if (hasAverage && view.kind.smooth) for (const r of shown) list.push(curveOf(r, "smooth", key + "_average", "Average"));
     if (!hasAverage) for (const r of shown) list.push(curveOf(r, "smooth", key, single ? name : ""));
     return list;
+}
+
+// The runs', and the share that a known model has, at places enough for a pointer to be near one.
+function hellaswagCurves() {
+    const [low, high] = xDomain(), xs = Array.from({ length: 101 }, (_, k) => low + (high - low) * k / 100);
+    const known = { name: hellaswag.name, note: "", kind: "reference", tint: "reference", xs, vs: xs.map(() => hellaswag.v) };
+    return [known, ...plainCurves("hellaswag", "acc_norm")];
 }
 
 // ---- scales -----------------------------------------------------------------------------------
@@ -449,15 +456,18 @@ function makeCharts() {
     new Chart(by("chart-loss"), { id: "loss", title: "Loss", list: lossCurves, height, canLog: true, marks: true, tick: plain, format: four });
     const small = [
         ["lr", "Learning rate", v => v.toExponential(2)], ["grad_norm", "Gradient norm", four],
-        ["tokens_per_s", "Tokens per second", group], ["mfu", "Model FLOP utilisation, %", v => v.toFixed(2) + " %"]];
+        ["hellaswag", "HellaSwag, acc_norm", four], ["tokens_per_s", "Tokens per second", group], ["mfu", "Model FLOP utilisation, %", v => v.toFixed(2) + " %"]];
     for (const [key, title, format] of small) {
         if (!has(run => run.curves[key].v.length)) continue;
         const figure = element("figure", { className: "chart" });
         by("small").append(element("div", {}, [element("h3", { textContent: title }), figure]));
         new Chart(figure, {
-            id: key, title, list: () => plainCurves(key, title), height: () => 210, canLog: key === "grad_norm", format,
+            id: key, title, list: key === "hellaswag" ? hellaswagCurves : () => plainCurves(key, title),
+            height: () => 210, canLog: key === "grad_norm", format,
             tick: { tokens_per_s: compact, lr: v => v ? minus(v.toExponential()) : "0" }[key] || plain,
         });
+        if (key === "hellaswag")
+            figure.after(element("p", { className: "hint", textContent: `Dashed: ${hellaswag.name}, ${four(hellaswag.v)}.` }));
     }
 }
 
@@ -565,6 +575,9 @@ function makeReferences() {
             element("label", { className: "switch" }, [box, element("b", { textContent: reference.name })]),
             element("div", { textContent: reference.source + "." })]));
     });
+    if (has(run => run.curves.hellaswag.v.length))
+        by("references-list").append(element("li", {}, [
+            element("b", { textContent: hellaswag.name }), element("div", { textContent: hellaswag.source + "." })]));
 }
 
 makeCharts();

@@ -1,10 +1,11 @@
 /* The data of a page, an object.
  *
  *   references: array of {name, source, i, t, v}
+ *   hellaswag: {name, source, v}, of a model to compare with
  *   runs: array of {name, window, skipped [iter], checkpoints [iter], config {key: text} or null,
  *       samples [{iter, text}], reference (an index, or null), memory (memory.h) or null, curves}
- *   curves: loss lr grad_norm tokens_per_s mfu train val, and of the noisy ones NAME_average over
- *       `window` steps; each {i t s v}, arrays of the same length
+ *   curves: loss lr grad_norm tokens_per_s mfu train val hellaswag, and of the noisy ones
+ * NAME_average over `window` steps; each {i t s v}, arrays of the same length
  *
  * i: updates made before, t: tokens, s: seconds in steps, v: the value. */
 #include "report/page.h"
@@ -85,6 +86,7 @@ static Err put_curves(json_t *curves, const Metrics *m)
     TRY(put_curve(curves, "mfu", &m->steps, STEP_MFU));
     TRY(put_curve(curves, "train", &m->evals, EVAL_TRAIN_LOSS));
     TRY(put_curve(curves, "val", &m->evals, EVAL_VAL_LOSS));
+    TRY(put_curve(curves, "hellaswag", &m->hellaswag, HELLASWAG_ACC_NORM));
     TRY(put_average(curves, "loss_average", &m->steps, STEP_LOSS));
     TRY(put_average(curves, "grad_norm_average", &m->steps, STEP_GRAD_NORM));
     TRY(put_average(curves, "tokens_per_s_average", &m->steps, STEP_TOKENS_PER_S));
@@ -154,6 +156,12 @@ static json_t *references_json(void)
     return whole(array, n_references);
 }
 
+static json_t *hellaswag_json(void)
+{
+    const HellaswagReference r = reference_hellaswag();
+    return json_pack("{s:s, s:s, s:f}", "name", r.name, "source", r.source, "v", r.acc_norm);
+}
+
 /* ---- text -------------------------------------------------------------------------------- */
 
 /* JSON has '<' in strings only, where the escape means the same; then no "</script>" and no "<!--"
@@ -204,7 +212,8 @@ Err page_data(const Folder *folder, int32_t n_folders, char **json)
         json_decref(runs);
         return err;
     }
-    root = json_pack("{s:o, s:o}", "runs", runs, "references", references_json());
+    root = json_pack("{s:o, s:o, s:o}", "runs", runs, "references", references_json(), "hellaswag",
+                     hellaswag_json());
     err = print_root(root, json);
     json_decref(root);
     return err;

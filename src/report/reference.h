@@ -35,6 +35,14 @@ typedef struct {
 /* All of them, static. */
 const Reference *reference_list(int32_t *n_references);
 
+/* HellaSwag's acc_norm of a model that everybody has. */
+typedef struct {
+    const char *name, *source;
+    double acc_norm;
+} HellaswagReference;
+
+HellaswagReference reference_hellaswag(void);
+
 /* The one of the same model with steps as large (within a tenth); NULL: none, or the settings of
  * the run are not known. */
 const Reference *reference_of(const Folder *folder);

@@ -20,14 +20,16 @@ says() { grep -qF -- "$1" said || fail "not said: $1; but: $(cat said)"; }
 has() { grep -qF -- "$2" "$1" || fail "$1 does not hold: $2"; }
 
 prepare_data 300
-must_train 1 out --device=cpu --eval_interval=10 --checkpoint_interval=10 --max_iters=30
+must_train 1 out --device=cpu --eval_interval=10 --checkpoint_interval=10 --max_iters=30 --sample_interval=10 --sample_tokens=40
+printf '{"iter":%d,"tokens":%d,"hellaswag_acc":0.25,"hellaswag_acc_norm":%s,"hellaswag_items":40}\n' 0 0 0.25 30 4320 0.275 \
+    >>out/metrics.jsonl
 must_train 1 other --device=cpu --eval_interval=10 --max_iters=20 --learning_rate=2e-3
 [ "$(grep -c '"max_iters"' out/run.json)" = 1 ] || fail "run.json has no settings"
 [ "$(grep -c '"regions"' out/run.json)" = 1 ] || fail "run.json has no plan"
 
 report 0 out
 says "out/report.html: 1 run, "
-for part in '<!doctype html>' '"checkpoints":[10,20,30]' '"learning_rate":"0.001"' '"name":"parameters"' '</html>'; do
+for part in '"hellaswag":{"i":[0,30],' '>0.2750<' '"samples":[{"iter":0,"text":"\n' '<!doctype html>' '"checkpoints":[10,20,30]' '"learning_rate":"0.001"' '"name":"parameters"' '</html>'; do
     has out/report.html "$part"
 done
 ! grep -qE '(src|href)="?(https?:)?//' out/report.html || fail "the page refers to another place"

@@ -71,6 +71,19 @@ static void test_lines_that_are_no_records(void **state)
     }
 }
 
+static void test_hellaswag(void **state)
+{
+    (void)state;
+    Metrics m;
+    parse(&m, RUN "{\"iter\":3,\"tokens\":300,\"hellaswag_acc\":0.25,\"hellaswag_acc_norm\":0.2955,"
+                  "\"hellaswag_items\":10042}\n");
+    assert_int_equal(m.n_bad + m.n_unordered, 0);
+    assert_int_equal(m.hellaswag.n_rows, 1);
+    assert_true(m.hellaswag.row[0].value[HELLASWAG_ACC_NORM] == 0.2955);
+    assert_true(m.hellaswag.row[0].iter == 3 && m.hellaswag.row[0].seconds == 6);
+    metrics_free(&m);
+}
+
 static void test_a_line_of_another_kind(void **state)
 {
     (void)state;
@@ -178,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_run),
         cmocka_unit_test(test_lines_that_are_no_records),
+        cmocka_unit_test(test_hellaswag),
         cmocka_unit_test(test_a_line_of_another_kind),
         cmocka_unit_test(test_a_long_line),
         cmocka_unit_test(test_out_of_order),
