@@ -1,4 +1,5 @@
 /* gpt_report: what runs recorded, as one HTML page that needs nothing else. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "base/file.h"
 #include "base/human.h"
 #include "launch/args.h"
+#include "launch/faults.h"
 #include "launch/report.h"
 #include "report/page.h"
 
@@ -90,6 +92,9 @@ static Err write_page(const Options *o)
     say_remarks(o);
     printf("%s: %" PRId32 " run%s, %s\n", path, o->n_paths, o->n_paths == 1 ? "" : "s",
            human_bytes(n_bytes).text);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        FAIL(ERR_WRITE, "the page is %s, but standard output cannot be written: %s", path,
+             strerror(errno));
     return OK;
 }
 
@@ -131,5 +136,6 @@ static Err run(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    faults_install();
     return report_error("gpt_report", run(argc, argv), true);
 }

@@ -820,6 +820,8 @@ static Err write_new(const char *path, const void *data, size_t n_bytes)
 Err file_publish(const char *path, const void *data, size_t n_bytes)
 {
     char temporary[FILE_PATH_BYTES];
+    if (path_is_stream(path))
+        FAIL(ERR_WRITE, "%s is no file: it is not replaced by one", path);
     TRY(path_temporary(temporary, path));
     Err err = write_new(temporary, data, n_bytes);
     if (err)

@@ -142,7 +142,8 @@ Err file_digest(const char *path, FileDigest *digest);
 Err file_copy(const char *from, const char *to, FileDigest *digest);
 
 /* Replace `path` by these bytes: temporary sibling, fsync, rename, fsync of the directory. An
- * error names `path` and, when it is the sibling that failed, that too. ERR_WRITE. */
+ * error names `path` and, when it is the sibling that failed, that too. ERR_WRITE, also when `path`
+ * is a pipe or a device. */
 Err file_publish(const char *path, const void *data, size_t n_bytes);
 
 #ifdef __cplusplus

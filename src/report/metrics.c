@@ -32,11 +32,15 @@ static bool get_count(const json_t *line, const char *key, int64_t *value)
     return *value >= 0 && *value <= MAX_COUNT;
 }
 
-/* NaN: null, or not there. */
+/* NaN: null, not there, or beyond what a chart has a scale for; what is as near to zero is zero. */
 static double get_number(const json_t *line, const char *key)
 {
+    const double most = 1e100, least = 1e-100;
     const json_t *number = json_object_get(line, key);
-    return json_is_number(number) ? json_number_value(number) : NAN;
+    double value = json_is_number(number) ? json_number_value(number) : NAN;
+    if (!(fabs(value) <= most))
+        return NAN;
+    return fabs(value) >= least ? value : 0;
 }
 
 static void get_columns(const json_t *line, const char *const *keys, int32_t n_keys, Row *row)

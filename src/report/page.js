@@ -159,6 +159,8 @@ function logTicks(low, high, n) {
     return list;
 }
 
+const NARROWEST = 1e-9; // of x, a window: beyond it numbers cannot tell its ticks apart
+
 function xDomain() {
     if (view.zoom) return view.zoom;
     let low = Infinity, high = -Infinity;
@@ -168,7 +170,8 @@ function xDomain() {
             if (xs.length) { low = Math.min(low, xs[0]); high = Math.max(high, xs[xs.length - 1]); }
         }
     });
-    return low < high ? [low, high] : low === high ? [low, low + 1] : [0, 1];
+    if (low > high) return [0, 1];
+    return [low, Math.max(low === high ? low + 1 : high, low * (1 + NARROWEST))];
 }
 
 // The greatest loss after the first of a run's steps (averages and evaluations); the whole of a long one would be pressed
@@ -397,7 +400,8 @@ class Chart {
         const from = this.from, to = this.at(e);
         this.from = null;
         if (from == null) return;
-        if (Math.abs(this.px(from) - this.px(to)) > 8) setZoom([Math.min(from, to), Math.max(from, to)]);
+        const low = Math.min(from, to), high = Math.max(from, to);
+        if (this.px(high) - this.px(low) > 8 && high - low > high * NARROWEST) setZoom([low, high]);
         else this.show();
     }
 }

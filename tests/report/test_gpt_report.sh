@@ -3,6 +3,7 @@
 # Chromium the pages are opened in it.
 #
 #     CHROMIUM      the browser (default: chromium or google-chrome of the PATH; without one that part is skipped)
+#     GPT_FULL      set: a page of numbers that no scale holds, too
 #     GPT_SHOTS     a folder for screenshots of the pages (default: none are kept)
 source "$(dirname "$0")/../e2e/lib.sh"
 here=$GPT_SOURCE/tests/report
@@ -59,6 +60,24 @@ says "$evil: 4 lines of metrics.jsonl skipped: not a record of a run"
 says "The last line of metrics.jsonl is cut off"
 [ "$(grep -o '<img\|<script' evil.html | wc -l)" = 2 ] || fail "evil.html: a name or a text broke out"
 
+# numbers that no scale holds: drawing them must end
+mkdir far
+printf '{"iter":9007199254740992,"tokens":9007199254740992,"loss":%s,"lr":1e-3,"grad_norm":1,"time_ms":1,"tokens_per_s":1,"mfu":0.1}\n' 5e-324 >far/metrics.jsonl
+printf '{"iter":%d,"tokens":9007199254740991,"loss":%s}\n' 9007199254740990 1.7e308 9007199254740991 9e99 | cat - far/metrics.jsonl >more
+mv more far/metrics.jsonl
+report 0 far
+
+# a device is not replaced by a file, nor is success what nobody could read
+mkfifo pipe
+report 74 out --out=pipe
+says "pipe is no file"
+[ -p pipe ] || fail "a pipe was replaced"
+if [ -w /dev/full ]; then
+    "$bin/gpt_report" out >/dev/full 2>said
+    [ $? = 74 ] || fail "a standard output that is full"
+    says "the page is out/report.html"
+fi
+
 # nothing to report
 report 64
 report 64 out --ouch
@@ -81,6 +100,10 @@ browser=${CHROMIUM:-$(command -v chromium || command -v google-chrome)}
 if [ -n "$browser" ] && command -v python3 >/dev/null; then
     python3 "$here/browse.py" "$browser" out/report.html ${GPT_SHOTS:+"$GPT_SHOTS/one"} || fail "out/report.html"
     python3 "$here/browse.py" "$browser" evil.html ${GPT_SHOTS:+"$GPT_SHOTS/several"} || fail "evil.html"
+    if [ -n "${GPT_FULL:-}" ]; then # its three steps are in one place on two of the axes
+        wrong=$(timeout 120 python3 "$here/browse.py" "$browser" far/report.html) || [ $? = 1 ] || fail "far/report.html cannot be drawn"
+        ! grep -v 'changes nothing$' <<<"$wrong" | grep . || fail "far/report.html"
+    fi
 else
     echo "skipped: the pages in a browser (no chromium here; CHROMIUM names one)"
 fi

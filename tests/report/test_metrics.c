@@ -94,6 +94,19 @@ static void test_a_line_of_another_kind(void **state)
     metrics_free(&m);
 }
 
+static void test_numbers_without_a_scale(void **state)
+{
+    (void)state;
+    Metrics m;
+    parse(&m, STEP(0, 1, 1.7e308, false) STEP(1, 2, -2e100, false) STEP(2, 3, 5e-324, false)
+                  STEP(3, 4, -9e99, false));
+    assert_int_equal(m.n_bad, 0);
+    assert_true(isnan(m.steps.row[0].value[STEP_LOSS]) && isnan(m.steps.row[1].value[STEP_LOSS]));
+    assert_true(m.steps.row[2].value[STEP_LOSS] == 0);
+    assert_true(m.steps.row[3].value[STEP_LOSS] == -9e99);
+    metrics_free(&m);
+}
+
 static void test_a_long_line(void **state)
 {
     (void)state;
@@ -193,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_lines_that_are_no_records),
         cmocka_unit_test(test_hellaswag),
         cmocka_unit_test(test_a_line_of_another_kind),
+        cmocka_unit_test(test_numbers_without_a_scale),
         cmocka_unit_test(test_a_long_line),
         cmocka_unit_test(test_out_of_order),
         cmocka_unit_test(test_no_record_at_all),
