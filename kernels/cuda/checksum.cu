@@ -10,20 +10,6 @@ enum { THREADS = 256 };
 typedef unsigned long long Word;
 static_assert(sizeof(Word) == CHECKSUM_WORD_BYTES, "a word has 64 bits");
 
-/* Over the block; thread 0 has it. All threads must call it. */
-__device__ __forceinline__ Word block_sum(Word x)
-{
-    SHARED_ARRAY(Word, of_warp, THREADS / 32);
-    for (int step = 16; step > 0; step /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, step);
-    if (threadIdx.x % 32 == 0)
-        of_warp[threadIdx.x / 32] = x;
-    __syncthreads();
-    for (int w = 1; threadIdx.x == 0 && w < THREADS / 32; w++)
-        x += of_warp[w];
-    return x;
-}
-
 /* partial (gridDim.x); thread j takes words j, j + all threads, ... */
 __global__ void __launch_bounds__(THREADS)
     checksum_partials(Word *partial, const Word *x, int64_t n)
@@ -35,7 +21,7 @@ __global__ void __launch_bounds__(THREADS)
         Word seed = CHECKSUM_SEED(x[i], i);
         sum += CHECKSUM_MIX(seed);
     }
-    sum = block_sum(sum);
+    sum = block_sum<THREADS>(sum);
     if (threadIdx.x == 0)
         partial[blockIdx.x] = sum;
 }
@@ -46,7 +32,7 @@ __global__ void __launch_bounds__(THREADS) checksum_total(Word *total, const Wor
     Word sum = 0;
     for (int i = (int)threadIdx.x; i < n; i += THREADS)
         sum += partial[i];
-    sum = block_sum(sum);
+    sum = block_sum<THREADS>(sum);
     if (threadIdx.x == 0)
         *total = sum;
 }

@@ -20,8 +20,14 @@ template <class T> __host__ __device__ constexpr int lanes_of()
 template <class T, int N> struct Lanes; /* load and store of N values */
 
 template <class T> struct Lanes<T, 1> {
-    static __device__ __forceinline__ void load(float *x, const T *p) { x[0] = to_float(*p); }
-    static __device__ __forceinline__ void store(T *p, const float *x) { *p = from_float<T>(x[0]); }
+    static __device__ __forceinline__ void load(float *x, const T *p)
+    {
+        x[0] = to_float(*p);
+    }
+    static __device__ __forceinline__ void store(T *p, const float *x)
+    {
+        *p = from_float<T>(x[0]);
+    }
 };
 
 template <> struct Lanes<float, 4> {
@@ -75,8 +81,8 @@ template <class T> struct Lanes<T, 8> {
     }
     static __device__ __forceinline__ void store(T *p, const float *x)
     {
-        *(uint4 *)p = make_uint4(pack2<T>(x[0], x[1]), pack2<T>(x[2], x[3]),
-                                 pack2<T>(x[4], x[5]), pack2<T>(x[6], x[7]));
+        *(uint4 *)p = make_uint4(pack2<T>(x[0], x[1]), pack2<T>(x[2], x[3]), pack2<T>(x[4], x[5]),
+                                 pack2<T>(x[6], x[7]));
     }
 };
 
@@ -112,17 +118,23 @@ template <class T> __device__ __forceinline__ void unpack(float *x, const Packet
 /* ---- sums ---------------------------------------------------------------------------------- */
 
 /* Over the 32 lanes, the same bits in all of them. */
-__device__ __forceinline__ float warp_sum(float x)
+template <class T> __device__ __forceinline__ T warp_sum(T x)
 {
     for (int step = 16; step > 0; step /= 2)
         x += __shfl_xor_sync(0xffffffffu, x, step);
     return x;
 }
 
-__device__ __forceinline__ double warp_sum(double x)
+/* Over a block of n_threads, in a fixed order; thread 0 has it. All threads must call it. */
+template <int n_threads, class T> __device__ __forceinline__ T block_sum(T x)
 {
-    for (int step = 16; step > 0; step /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, step);
+    SHARED_ARRAY(T, of_warp, n_threads / 32);
+    x = warp_sum(x);
+    if (threadIdx.x % 32 == 0)
+        of_warp[threadIdx.x / 32] = x;
+    __syncthreads();
+    for (int w = 1; threadIdx.x == 0 && w < n_threads / 32; w++)
+        x += of_warp[w];
     return x;
 }
 

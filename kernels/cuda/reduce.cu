@@ -9,19 +9,6 @@
 
 enum { THREADS = 256, QUAD = 4 };
 
-/* Over the block, in a fixed order; thread 0 has it. All threads must call it. */
-__device__ __forceinline__ double block_sum(double x)
-{
-    SHARED_ARRAY(double, of_warp, THREADS / 32);
-    x = warp_sum(x);
-    if (threadIdx.x % 32 == 0)
-        of_warp[threadIdx.x / 32] = x;
-    __syncthreads();
-    for (int w = 1; threadIdx.x == 0 && w < THREADS / 32; w++)
-        x += of_warp[w];
-    return x;
-}
-
 /* x[0..QUAD), with zeros from `left` on. The same values however they are loaded. */
 __device__ __forceinline__ void load_quad(float *v, const float *x, int64_t left, bool aligned)
 {
@@ -50,7 +37,7 @@ __global__ void __launch_bounds__(THREADS)
         for (int k = 0; k < QUAD; k++)
             sum += squares ? (double)v[k] * (double)v[k] : (double)v[k];
     }
-    sum = block_sum(sum);
+    sum = block_sum<THREADS>(sum);
     if (threadIdx.x == 0)
         partial[blockIdx.x] = sum;
 }
@@ -62,7 +49,7 @@ __global__ void __launch_bounds__(THREADS)
     double sum = 0;
     for (int i = (int)threadIdx.x; i < n; i += THREADS)
         sum += partial[i];
-    sum = block_sum(sum);
+    sum = block_sum<THREADS>(sum);
     if (threadIdx.x == 0)
         *total += scale * sum;
 }

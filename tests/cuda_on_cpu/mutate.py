@@ -270,6 +270,7 @@ TENSOR_CORES = FORWARD, BACKWARD, TILES
 SIMT = "kernels/cuda/attention_simt.cu", ["kernels_ops_attention"]
 EMBEDDING = "kernels/cuda/embedding.cu", ["kernels_ops_embedding"]
 REDUCE = "kernels/cuda/reduce.cu", ["kernels_ops_reduce"]
+SUMS = "kernels/cuda/common.cuh", ["kernels_ops_reduce"]
 ADAMW = "kernels/cuda/adamw.cu", ["kernels_ops_adamw"]
 DROPOUT = "kernels/cuda/dropout.cu", ["kernels_ops_dropout"]
 MASK = "kernels/cuda/dropout.cuh", ["kernels_ops_dropout"]
@@ -353,8 +354,9 @@ BUGS = [
         "if (tile > 1 && sorted.token[p - CUDA_RUN_TILE - 1] == token)",
         "if (tile > 2 && sorted.token[p - CUDA_RUN_TILE - 1] == token)"),
     # ---- sums and updates
-    bug(REDUCE, "no barrier in the block's sum",
+    bug(SUMS, "no barrier in the block's sum",
         "of_warp[threadIdx.x / 32] = x;\n    __syncthreads();", "of_warp[threadIdx.x / 32] = x;"),
+    bug(REDUCE, "sum overwritten", "*total += scale * sum;", "*total = scale * sum;"),
     bug(COLUMN_SUMS, "bias gradient overwritten", "sums[column] += sum_of_warps", "sums[column] = sum_of_warps"),
     bug(COLUMN_SUMS, "last row of a run dropped", "end = end < N ? end : N;", "end = end < N ? end - 1 : N;"),
     bug(ADAMW, "a group of elements past the end",
@@ -413,7 +415,7 @@ BUGS = [
 ]
 QUICK = ["kernels/cuda/column_sums.cu: bias gradient overwritten",
          "kernels/cuda/linear.c: weight gradient loses its beta",
-         "kernels/cuda/reduce.cu: no barrier in the block's sum"]
+         "kernels/cuda/reduce.cu: sum overwritten"]
 
 
 def title(b):
