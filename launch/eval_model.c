@@ -1,8 +1,7 @@
 #include "launch/eval_model.h"
 
-#include <stdlib.h>
-
 #include "checkpoint/checkpoint.h"
+#include "kernels/carve.h"
 #include "launch/machine.h"
 #include "launch/model_dir.h"
 #include "plan/plan.h"
@@ -18,8 +17,9 @@ Err eval_model_find(EvalModel *m, const char *path, Comm *comm)
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-static void carve(EvalModel *m, Arena *arena)
+static void carve(void *model, Arena *arena)
 {
+    EvalModel *m = model;
     const GptShape *shape = &m->model.shape;
     const int64_t n_rows = shape->micro_batch * shape->n_tokens;
     const OpLimits limits = {.n_rows = n_rows,
@@ -33,23 +33,6 @@ static void carve(EvalModel *m, Arena *arena)
     m->scorer.targets = arena_1d(arena, REGION_DATA, "targets", DTYPE_I32, n_rows);
     device_set_workspace(
         &m->dev, arena_1d(arena, REGION_WORKSPACE, "op workspace", DTYPE_U8, (int64_t)n_bytes));
-}
-
-static Err allocate(EvalModel *m)
-{
-    Arena *arena = malloc(sizeof *arena);
-    if (!arena)
-        FAIL(ERR_SYSTEM, "out of memory for the table of regions");
-    arena_init(arena, NULL, 0);
-    carve(m, arena);
-    size_t n_bytes = arena->peak_bytes;
-    Err err = device_alloc(&m->dev, n_bytes, &m->memory);
-    if (!err) {
-        arena_init(arena, m->memory, n_bytes);
-        carve(m, arena);
-    }
-    free(arena);
-    return err;
 }
 
 /* Tokens, targets and losses of a batch, and a row of logits. */
@@ -77,7 +60,7 @@ static Err open_model(EvalModel *m, const Config *cfg, int64_t T)
     TRY(plan_dtype(cfg, m->dev.kind, &shape.dtype));
     TRY(layout_make(&m->layout, &m->dims, 1, 128));
     TRY(gpt2_open(&m->model, &m->dims, &shape, &m->layout));
-    TRY(allocate(m));
+    TRY(device_carve(&m->dev, CARVE_DEVICE, carve, m, &m->memory, NULL));
     TRY(allocate_host(m));
     return checkpoint_load_weights(m->dir, &m->model, NULL, &m->dev);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "checkpoint/checkpoint.h"
+#include "kernels/carve.h"
 #include "launch/bind.h"
 #include "launch/model_dir.h"
 
@@ -68,8 +69,9 @@ static Err choose_dtype(TextModel *t, ConfigDtype wanted, DType *dtype)
 
 /* ---- the model --------------------------------------------------------------------------- */
 
-static void carve(TextModel *t, Arena *arena)
+static void carve(void *model, Arena *arena)
 {
+    TextModel *t = model;
     const GptDims *dims = &t->model.dims;
     OpLimits limits = {.n_rows = dims->block_size,
                        .block_size = dims->block_size,
@@ -83,23 +85,6 @@ static void carve(TextModel *t, Arena *arena)
         &t->dev, arena_1d(arena, REGION_WORKSPACE, "op workspace", DTYPE_U8, (int64_t)n_bytes));
 }
 
-static Err allocate(TextModel *t)
-{
-    Arena *arena = malloc(sizeof *arena);
-    if (!arena)
-        FAIL(ERR_SYSTEM, "out of memory for the table of regions");
-    arena_init(arena, NULL, 0);
-    carve(t, arena);
-    size_t n_bytes = arena->peak_bytes;
-    Err err = device_alloc(&t->dev, n_bytes, &t->memory);
-    if (!err) {
-        arena_init(arena, t->memory, n_bytes);
-        carve(t, arena);
-    }
-    free(arena);
-    return err;
-}
-
 static Err open_model(TextModel *t, const GptDims *dims, DType dtype)
 {
     GptShape shape = {.micro_batch = 1,
@@ -110,7 +95,7 @@ static Err open_model(TextModel *t, const GptDims *dims, DType dtype)
     TRY(layout_make(&t->layout, dims, 1, 128));
     TRY(gpt2_open(&t->model, dims, &shape, &t->layout));
     TRY(decoder_open(&t->decoder, &t->model));
-    TRY(allocate(t));
+    TRY(device_carve(&t->dev, CARVE_DEVICE, carve, t, &t->memory, NULL));
     return checkpoint_load_weights(t->dir, &t->model, NULL, &t->dev);
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/human.h"
+#include "kernels/carve.h"
 #include "plan/estimate.h"
 #include "train/ballast.h"
 #include "train/hellaswag.h"
@@ -162,44 +163,32 @@ static Err make_plan(Trainer *t, PlanTarget target, const char *checkpoint)
 
 /* ---- phase 3: memory and what lives in it ------------------------------------------------ */
 
-static Err carve_memory(Trainer *t)
+static void carve(void *trainer, Arena *arena)
 {
-    const Plan *plan = t->plan;
-    Arena *arena = malloc(sizeof *arena);
-    Err err = arena ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the region table");
-    if (!err)
-        err = device_alloc(t->dev, plan->total_bytes, &t->memory);
-    if (!err) {
-        arena_init(arena, t->memory, plan->total_bytes);
-        t->mem = (PlanMemory){.model = &t->model,
-                              .optim = &t->optim,
-                              .decoder = plan->sample_ids > 0 ? &t->samples.decoder : NULL};
-        plan_carve(plan, arena, &t->mem);
-        ASSERT(arena->peak_bytes == plan->total_bytes, "carved %zu bytes, planned %zu",
-               arena->peak_bytes, plan->total_bytes);
-    }
-    free(arena);
-    return err;
+    Trainer *t = trainer;
+    t->mem = (PlanMemory){.model = &t->model,
+                          .optim = &t->optim,
+                          .decoder = t->plan->sample_ids > 0 ? &t->samples.decoder : NULL};
+    plan_carve(t->plan, arena, &t->mem);
 }
 
 /* Beside a GPU: what it reads and writes while the host goes on. */
-static Err carve_host_memory(Trainer *t)
+static void carve_host(void *trainer, Arena *arena)
+{
+    Trainer *t = trainer;
+    plan_carve_host(t->plan, arena, &t->mem);
+}
+
+static Err allocate(Trainer *t)
 {
     const Plan *plan = t->plan;
-    if (plan->host_bytes == 0)
-        return OK;
-    Arena *arena = malloc(sizeof *arena);
-    Err err = arena ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the region table");
-    if (!err)
-        err = device_alloc_host(t->dev, plan->host_bytes, &t->host_memory);
-    if (!err) {
-        arena_init(arena, t->host_memory, plan->host_bytes);
-        plan_carve_host(plan, arena, &t->mem);
-        ASSERT(arena->peak_bytes == plan->host_bytes,
-               "carved %zu bytes of host memory, planned %zu", arena->peak_bytes, plan->host_bytes);
-    }
-    free(arena);
-    return err;
+    size_t n_bytes, n_host;
+    TRY(device_carve(t->dev, CARVE_DEVICE, carve, t, &t->memory, &n_bytes));
+    TRY(device_carve(t->dev, CARVE_HOST, carve_host, t, &t->host_memory, &n_host));
+    ASSERT(n_bytes == plan->total_bytes && n_host == plan->host_bytes,
+           "carved %zu bytes and %zu of host memory, planned %zu and %zu", n_bytes, n_host,
+           plan->total_bytes, plan->host_bytes);
+    return OK;
 }
 
 static Err build_model(Trainer *t)
@@ -214,8 +203,7 @@ static Err build_model(Trainer *t)
     if (plan->sample_ids > 0)
         TRY(plan_open_decoder(plan, &t->layout, &t->samples.model, &t->samples.decoder));
     adamw_init(&t->optim, &t->owned, &t->cfg->optim, plan_adamw_form(plan));
-    TRY(carve_memory(t));
-    TRY(carve_host_memory(t));
+    TRY(allocate(t));
     if (plan->sample_ids > 0)
         gpt2_borrow_params(&t->samples.model, &t->model);
     device_set_workspace(t->dev, t->mem.workspace);
