@@ -70,11 +70,17 @@ static Err look_at_result(const Bench *b, const Collective *what)
     return OK;
 }
 
-static Err run_once(const Bench *b, const Collective *what)
+static Err run_here(const Bench *b, const Collective *what)
 {
     TRY(what->run(b->comm, b->dev, b->buf));
     TRY(comm_wait(b->comm, b->dev));
     return comm_sync(b->comm, b->dev);
+}
+
+/* An error of one rank is that of all: none goes on with the next one alone. Collective. */
+static Err run_once(const Bench *b, const Collective *what)
+{
+    return comm_agree(b->comm, run_here(b, what));
 }
 
 static Err test_one(const Bench *b, const Collective *what)

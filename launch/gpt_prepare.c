@@ -92,21 +92,6 @@ static void print_help(void)
     report_exit_codes(stdout, ERR_WRITE);
 }
 
-/* *which = the place of a flag's word in the list, unchanged when it was not given. */
-static Err parse_word(const Flag *flag, const char *const *words, int *which)
-{
-    for (int i = 0; flag->text && words[i]; i++) {
-        if (strcmp(flag->text, words[i]) == 0) {
-            *which = i;
-            return OK;
-        }
-    }
-    if (flag->text)
-        FAIL(ERR_USAGE, "--%s=%s: should be one of those that --help names", flag->name,
-             flag->text);
-    return OK;
-}
-
 static Err parse_kind(const Flag *flag, TokenizerKind *kind)
 {
     const char *text = flag[FLAG_KIND].text;
@@ -192,12 +177,12 @@ static Err parse_corpus(const Flag *flag, CorpusArgs *args)
     static const char *const SPLITS[] = {"hash", "tail", NULL};
     static const char *const PLACES[] = {"append", "prepend", "none", NULL};
     static const char *const FORMATS[] = {"nanogpt", "llmc", NULL};
-    int split = 0, eot, format = TOKEN_NANOGPT;
+    int32_t split = 0, eot, format = TOKEN_NANOGPT;
     int64_t n_threads = count_cpus();
-    TRY(parse_word(&flag[FLAG_SPLIT], SPLITS, &split));
-    TRY(parse_word(&flag[FLAG_FORMAT], FORMATS, &format));
+    TRY(args_choice(&flag[FLAG_SPLIT], SPLITS, &split));
+    TRY(args_choice(&flag[FLAG_FORMAT], FORMATS, &format));
     eot = split ? EOT_NONE : format == TOKEN_LLMC ? EOT_PREPEND : EOT_APPEND;
-    TRY(parse_word(&flag[FLAG_EOT], PLACES, &eot));
+    TRY(args_choice(&flag[FLAG_EOT], PLACES, &eot));
     args->tail = split == 1;
     args->format = (TokenFormat)format;
     args->eot = (EotPlace)eot;

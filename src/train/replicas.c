@@ -151,7 +151,7 @@ static Err refuse(Trainer *t, const Comparison *c, bool *chosen,
              t->progress.step, who.text, vector, name, most, c->n_differ, c->n);
     FAIL(ERR_REPLICA,
          "after %" PRId64 " steps %s hold different bits of %s%s (%" PRId64 " of %" PRId64
-         " tensors differ), and which is wrong cannot be told: test the memory of both, and resume "
+         " tensors differ), and which is wrong cannot be told: test their memory, and resume "
          "from the last checkpoint, written before",
          t->progress.step, who.text, vector, name, c->n_differ, c->n);
 }
