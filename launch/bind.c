@@ -142,3 +142,12 @@ Err bind_threads(Comm *comm, int32_t *n_threads)
         *n_threads = share;
     return OK;
 }
+
+Err bind_planned_threads(int32_t world, int32_t *n_threads)
+{
+    int32_t share = bind_n_cpus() / world;
+    TRY(threads_from_env(n_threads));
+    if (*n_threads == 0)
+        *n_threads = share > 0 ? share : 1;
+    return OK;
+}

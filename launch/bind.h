@@ -39,6 +39,9 @@ Err launcher_check(const Launcher *launcher, const Comm *comm);
  * Collective. */
 Err bind_threads(Comm *comm, int32_t *n_threads);
 
+/* The same for a plan of `world` ranks that share what this process may use. Not collective. */
+Err bind_planned_threads(int32_t world, int32_t *n_threads);
+
 /* CPUs this process may use. Not collective. */
 int32_t bind_n_cpus(void);
 

@@ -10,7 +10,7 @@
 #include "plan/plan.h"
 #include "train/hellaswag.h"
 
-enum { SAMPLES = 64, SAMPLE_TOKENS = 1 << 16, TEST_BYTES = 16 << 20 };
+enum { SAMPLES = 64, SAMPLE_TOKENS = 1 << 16, TEST_BYTES = 16 << 20, VERIFY_BYTES = 256 << 20 };
 
 /* ---- data -------------------------------------------------------------------------------- */
 
@@ -101,6 +101,26 @@ void check_hellaswag(Check *c)
 
 /* ---- where it begins --------------------------------------------------------------------- */
 
+/* The checkpoint that a run would go on from, as far as some seconds can tell. */
+static Err find_whole(const char *out_dir, char *text, size_t n_bytes)
+{
+    char dir[FILE_PATH_BYTES];
+    CheckpointSample sample;
+    bool found = false;
+    TRY(checkpoint_find_sampled(out_dir, VERIFY_BYTES, &found, dir, &sample));
+    if (!found)
+        FAIL(ERR_DATA,
+             "no checkpoint in %s is whole (gpt_ddp --verify %s says what is damaged): put a copy "
+             "of one there, or start anew in another out_dir",
+             out_dir, out_dir);
+    if (sample.n_read == sample.n_bytes)
+        snprintf(text, n_bytes, "goes on from %.3900s (verified)", dir);
+    else
+        snprintf(text, n_bytes, "goes on from %.3900s (verified: sizes, and %s of %s)", dir,
+                 human_bytes(sample.n_read).text, human_bytes(sample.n_bytes).text);
+    return OK;
+}
+
 /* text (n_bytes) = what a run would begin from. */
 static Err find_start(const Config *cfg, char *text, size_t n_bytes)
 {
@@ -111,10 +131,8 @@ static Err find_start(const Config *cfg, char *text, size_t n_bytes)
     bool found = false;
     TRY(checkpoint_newest(out_dir, &found, newest));
     bool goes_on = init == INIT_RESUME || init == INIT_AUTO;
-    if (found && goes_on) {
-        snprintf(text, n_bytes, "goes on from %.3900s (not verified)", newest);
-        return OK;
-    }
+    if (found && goes_on)
+        return find_whole(out_dir, text, n_bytes);
     if (found && !cfg->run.eval_only)
         FAIL(ERR_USAGE,
              "out_dir %s holds checkpoints of an earlier run (%s): continue it with init_from = "

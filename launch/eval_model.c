@@ -1,5 +1,7 @@
 #include "launch/eval_model.h"
 
+#include <stdlib.h>
+
 #include "checkpoint/checkpoint.h"
 #include "kernels/carve.h"
 #include "launch/machine.h"

@@ -172,13 +172,12 @@ static size_t planned_limit(const Options *o, DeviceKind device)
 static Err print_plan_for(const Options *o, DeviceKind device, int64_t vocab_size, bool *printed)
 {
     const Config *cfg = &o->cfg;
-    int32_t share = bind_n_cpus() / (int32_t)o->world;
     PlanTarget target = {.device = device,
                          .world = (int32_t)o->world,
-                         .n_threads = share > 0 ? share : 1,
                          .vocab_size = vocab_size,
                          .limit_bytes = planned_limit(o, device),
                          .gpu = device == DEVICE_CUDA ? o->gpu : NULL};
+    TRY(bind_planned_threads(target.world, &target.n_threads));
     TRY(plan_dtype(cfg, device, &target.dtype));
     Plan *plan = malloc(sizeof *plan);
     if (!plan)

@@ -1,7 +1,6 @@
 #include "launch/text_model.h"
 
 #include <inttypes.h>
-#include <stdlib.h>
 
 #include "checkpoint/checkpoint.h"
 #include "kernels/carve.h"

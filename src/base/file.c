@@ -759,22 +759,57 @@ static Err digest_read(int fd, const char *path, uint8_t *buffer, FileDigest *di
     return OK;
 }
 
+/* digest->n_bytes is that of the file. */
+static Err sample_read(int fd, const char *path, int64_t stride, uint8_t *buffer,
+                       FileDigest *digest, size_t *n_read)
+{
+    digest->n_blocks = (int64_t)((digest->n_bytes + FILE_BLOCK_BYTES - 1) / FILE_BLOCK_BYTES);
+    digest->block_hash = calloc((size_t)digest->n_blocks + 1, sizeof *digest->block_hash);
+    if (!digest->block_hash)
+        FAIL(ERR_SYSTEM, "%s: out of memory for checksums", path);
+    for (int64_t i = 0; i < digest->n_blocks; i += stride) {
+        ssize_t got = -1;
+        if (lseek(fd, (off_t)(i * FILE_BLOCK_BYTES), SEEK_SET) >= 0)
+            got = read_full(fd, buffer, FILE_BLOCK_BYTES);
+        if (got < 0)
+            FAIL(ERR_MISSING, "cannot read %s: %s", path, strerror(errno));
+        digest->block_hash[i] = XXH3_64bits(buffer, (size_t)got);
+        *n_read += (size_t)got;
+    }
+    return OK;
+}
+
 /* By read, not by mapping: on a failing disk read returns EIO, a mapping raises SIGBUS. */
-Err file_digest(const char *path, FileDigest *digest)
+Err file_digest_sample(const char *path, int64_t stride, FileDigest *digest, size_t *n_read)
 {
     *digest = (FileDigest){0};
+    *n_read = 0;
     int fd;
     size_t n_bytes;
     TRY(open_regular(path, &fd, &n_bytes));
     uint8_t *buffer = malloc(FILE_BLOCK_BYTES);
-    Err err = buffer ? digest_read(fd, path, buffer, digest)
-                     : ERR_NEW(ERR_SYSTEM, "%s: out of memory for a read buffer", path);
+    Err err = OK;
+    if (!buffer) {
+        err = ERR_NEW(ERR_SYSTEM, "%s: out of memory for a read buffer", path);
+    } else if (stride == 1) {
+        err = digest_read(fd, path, buffer, digest);
+        *n_read = digest->n_bytes;
+    } else {
+        digest->n_bytes = n_bytes;
+        err = sample_read(fd, path, stride, buffer, digest, n_read);
+    }
     free(buffer);
     if (close_once(fd) < 0 && !err)
         err = ERR_NEW(ERR_MISSING, "cannot close %s: %s", path, strerror(errno));
     if (err)
         file_digest_free(digest);
     return err;
+}
+
+Err file_digest(const char *path, FileDigest *digest)
+{
+    size_t n_read;
+    return file_digest_sample(path, 1, digest, &n_read);
 }
 
 static Err copy_read(int fd, const char *from, FileWriter *w)

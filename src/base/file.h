@@ -136,6 +136,9 @@ void file_digest_free(FileDigest *digest);
 /* The digest of an existing file. ERR_MISSING when it cannot be read or is no regular file. */
 Err file_digest(const char *path, FileDigest *digest);
 
+/* The same of every stride-th block; the hashes of the others are 0. *n_read bytes were read. */
+Err file_digest_sample(const char *path, int64_t stride, FileDigest *digest, size_t *n_read);
+
 /* Create `to` (must not exist) with what the regular file `from` holds. Somebody may write to
  * `from` meanwhile: what was read is what is copied and digested. ERR_MISSING when it cannot be
  * read, ERR_WRITE; nothing remains of half a copy. digest may be NULL. */

@@ -75,10 +75,20 @@ typedef struct {
  * Collective. */
 Err checkpoint_prune(Comm *comm, const char *out_dir, CheckpointKeep keep);
 
+/* Bytes of a checkpoint, and how many of them were verified. */
+typedef struct {
+    size_t n_bytes, n_read;
+} CheckpointSample;
+
 /* The newest directory in out_dir that verifies against its manifest: *found and dir
  * (FILE_PATH_BYTES), the same on all ranks. Each damaged one passed over is reported on stderr by
  * rank 0: file and byte range. Collective. */
 Err checkpoint_find(Comm *comm, const char *out_dir, bool *found, char *dir);
+
+/* The same of this rank, with of each directory's bytes no more than about most_bytes verified, and
+ * all of its files' sizes. Not collective. */
+Err checkpoint_find_sampled(const char *out_dir, size_t most_bytes, bool *found, char *dir,
+                            CheckpointSample *sample);
 
 /* The newest directory in out_dir by its name, whatever is in it: *found and dir (FILE_PATH_BYTES).
  * Not collective. */

@@ -138,25 +138,34 @@ static Err require_files(const Manifest *manifest, const char *dir)
     return OK;
 }
 
-Err checkpoint_verify(const char *dir)
+/* checkpoint_verify with of the bytes no more than about most_bytes. */
+static Err verify_sample(const char *dir, size_t most_bytes, CheckpointSample *sample)
 {
     Manifest manifest;
     TRY(manifest_read(&manifest, dir));
+    sample->n_bytes = manifest_bytes(&manifest);
     Err err = require_files(&manifest, dir);
     if (!err)
-        err = manifest_check(&manifest, dir);
+        err = manifest_check_sample(&manifest, dir, most_bytes, &sample->n_read);
     manifest_free(&manifest);
     return err;
 }
 
-/* The newest directory that verifies, on rank 0. */
-static Err find_mine(const char *out_dir, bool *found, char *dir)
+Err checkpoint_verify(const char *dir)
+{
+    CheckpointSample all;
+    return verify_sample(dir, SIZE_MAX, &all);
+}
+
+Err checkpoint_find_sampled(const char *out_dir, size_t most_bytes, bool *found, char *dir,
+                            CheckpointSample *sample)
 {
     CheckpointList list;
+    *found = false;
     Err err = checkpoint_list(out_dir, &list);
     for (int32_t i = 0; i < list.n && !err && !*found; i++) {
         TRY_GOTO(err, done, checkpoint_entry_path(dir, out_dir, &list.item[i]));
-        Err damage = checkpoint_verify(dir);
+        Err damage = verify_sample(dir, most_bytes, sample);
         *found = !damage;
         if (err_code(damage) == ERR_SYSTEM) { /* ours, not the directory's */
             err = damage;
@@ -169,6 +178,13 @@ static Err find_mine(const char *out_dir, bool *found, char *dir)
 done:
     checkpoint_list_free(&list);
     return err;
+}
+
+/* On rank 0. */
+static Err find_mine(const char *out_dir, bool *found, char *dir)
+{
+    CheckpointSample all;
+    return checkpoint_find_sampled(out_dir, SIZE_MAX, found, dir, &all);
 }
 
 Err checkpoint_find(Comm *comm, const char *out_dir, bool *found, char *dir)

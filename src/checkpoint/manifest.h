@@ -40,6 +40,13 @@ Err manifest_read(Manifest *manifest, const char *dir);
  */
 Err manifest_check(const Manifest *manifest, const char *dir);
 
+/* Bytes of all its files. */
+size_t manifest_bytes(const Manifest *manifest);
+/* manifest_check of every file's size and of about most_bytes of all blocks: the first of each file
+ * and others evenly spread. *n_read bytes were read. */
+Err manifest_check_sample(const Manifest *manifest, const char *dir, size_t most_bytes,
+                          size_t *n_read);
+
 #ifdef __cplusplus
 }
 #endif

@@ -39,8 +39,11 @@ static void print_run(const Plan *plan, FILE *out)
 {
     const GptShape *shape = &plan->shape;
     const PlanTarget *target = &plan->target;
-    fprintf(out, "plan for %s in %s, %d rank%s\n", device_kind_name(target->device),
+    fprintf(out, "plan for %s in %s, %d rank%s", device_kind_name(target->device),
             dtype_name(target->dtype), target->world, target->world == 1 ? "" : "s");
+    if (target->device == DEVICE_CPU)
+        fprintf(out, " of %d thread%s", target->n_threads, target->n_threads == 1 ? "" : "s");
+    fprintf(out, "\n");
     fprintf(out,
             "  parameters            %s (%s without position embeddings), vocabulary %" PRId64 "\n",
             human_count(gpt_param_count(&plan->dims, true)).text,

@@ -231,12 +231,9 @@ static Err refuse_old_checkpoints(const Trainer *t)
     TRY(checkpoint_newest(out_dir, &found, newest));
     if (found)
         FAIL(ERR_USAGE,
-             "out_dir %s holds checkpoints of an earlier run (%s): %s, choose another out_dir, or "
-             "remove them",
-             out_dir, newest,
-             config_init_kind(t->cfg) == INIT_AUTO
-                 ? "none of them can be used: put back a whole one"
-                 : "continue it with init_from = resume or auto");
+             "out_dir %s holds checkpoints of an earlier run (%s): continue it with init_from = "
+             "resume or auto, choose another out_dir, or remove them",
+             out_dir, newest);
     return OK;
 }
 
@@ -315,10 +312,9 @@ static Err explain_nothing_found(const Trainer *t)
         return OK;
     TRY(checkpoint_newest(out_dir, &any, newest));
     if (any)
-        FAIL(ERR_MISSING,
+        FAIL(ERR_DATA,
              "no checkpoint in %s is whole (gpt_ddp --verify %s says what is damaged): put a copy "
-             "of "
-             "one there, or start anew in another out_dir",
+             "of one there, or start anew in another out_dir",
              out_dir, out_dir);
     if (config_init_kind(t->cfg) == INIT_RESUME)
         FAIL(ERR_MISSING,

@@ -105,6 +105,37 @@ static void test_joins_neighbouring_damaged_blocks(void **state)
     check_err(check_dir(f), ERR_DATA, "bytes 1048576 to 3145727 ");
 }
 
+static Err check_sample(Fixture *f, size_t most_bytes, size_t *n_read)
+{
+    Manifest manifest;
+    check_no_err(manifest_read(&manifest, f->temp.dir));
+    assert_int_equal(manifest_bytes(&manifest), BIG_BYTES);
+    Err err = manifest_check_sample(&manifest, f->temp.dir, most_bytes, n_read);
+    manifest_free(&manifest);
+    return err;
+}
+
+/* Of four blocks the first and the third; the size always. */
+static void test_a_sample_reads_no_more_than_it_may(void **state)
+{
+    enum { TWO = 2 * FILE_BLOCK_BYTES };
+    Fixture *f = *state;
+    size_t n_read;
+    check_no_err(check_sample(f, BIG_BYTES, &n_read));
+    assert_int_equal(n_read, BIG_BYTES);
+    check_no_err(check_sample(f, TWO, &n_read));
+    assert_int_equal(n_read, TWO);
+    f->bytes[FILE_BLOCK_BYTES] ^= 1;
+    write_big(f, BIG_BYTES);
+    check_no_err(check_sample(f, TWO, &n_read));
+    check_err(check_sample(f, BIG_BYTES, &n_read), ERR_DATA, "bytes 1048576 to 2097151 ");
+    f->bytes[TWO] ^= 1;
+    write_big(f, BIG_BYTES);
+    check_err(check_sample(f, TWO, &n_read), ERR_DATA, "bytes 2097152 to 3145727 ");
+    write_big(f, BIG_BYTES - 1);
+    check_err(check_sample(f, 1, &n_read), ERR_DATA, "are missing");
+}
+
 static void test_names_what_is_missing_or_too_much(void **state)
 {
     Fixture *f = *state;
@@ -186,6 +217,7 @@ int main(void)
         TEST(test_entries_come_back),
         TEST(test_names_the_damaged_block),
         TEST(test_joins_neighbouring_damaged_blocks),
+        TEST(test_a_sample_reads_no_more_than_it_may),
         TEST(test_names_what_is_missing_or_too_much),
         TEST(test_missing_files),
         TEST(test_finds_every_flipped_bit_of_itself),

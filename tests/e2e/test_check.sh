@@ -25,6 +25,13 @@ for what in settings data start out_dir rank versions clocks limits memory netwo
 [ "$(grep -c '^rank .* on ' <<<"$said")" = 2 ] || fail "not a line for each rank"
 grep -q FAILED <<<"$said" && fail "something failed: $said"
 
+# The memory is that of --plan, whatever threads there are.
+for threads in 1 3; do
+    OMP_NUM_THREADS=$threads check 0 1
+    planned=$(OMP_NUM_THREADS=$threads "$bin/gpt_ddp" "${tiny[@]}" --plan | sed -n 's/^ *total per rank *//p')
+    says ok memory "$planned per rank"
+done
+
 # Everything is looked at though the first fails.
 check 66 1 --dataset=nowhere --out_dir=/proc/nowhere/out --memory_limit=1M
 says FAILED data "no dataset at"
@@ -39,8 +46,15 @@ says FAILED start "no checkpoint in out"
 mkdir -p old/step_00000010
 check 64 1 --out_dir=old
 says FAILED start "checkpoints of an earlier run"
-check 0 1 --out_dir=old --init_from=auto
-says ok start "goes on from old/step_00000010"
+check 65 1 --out_dir=old --init_from=auto
+says FAILED start "no checkpoint in old is whole"
+must_train 1 saved --max_iters=2 --checkpoint_interval=1
+check 0 1 --out_dir=saved --init_from=auto
+says ok start "goes on from saved/step_00000002 (verified)"
+truncate -s -1 saved/step_00000002/config.json
+check 0 1 --out_dir=saved --init_from=resume
+says ok start "goes on from saved/step_00000001 (verified)"
+grep -q 'step_00000002 is passed over: .*config.json: damaged' <<<"$said" || fail "the damaged one is not named: $said"
 
 (
     failures=0
