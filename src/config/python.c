@@ -165,6 +165,8 @@ static Err read_unary(Reader *r, Number *value)
     else
         TRY(read_power(r, value));
     r->depth--;
+    if (minus && value->is_int && value->whole == INT64_MIN)
+        return refuse(r, "a number past 2^63");
     if (minus)
         *value = value->is_int ? from_int(-value->whole) : from_real(-value->real);
     return OK;
@@ -179,6 +181,8 @@ static Err divide(Reader *r, char op, Number b, Number *a)
     if (op == '/') {
         *a = from_real(a->real / b.real);
     } else if (a->is_int && b.is_int) {
+        if (a->whole == INT64_MIN && b.whole == -1)
+            return refuse(r, "a number past 2^63");
         int64_t whole = a->whole / b.whole, rest = a->whole % b.whole;
         bool below = rest != 0 && (rest < 0) != (b.whole < 0);
         *a = from_int(op == '_' ? whole - below : below ? rest + b.whole : rest);

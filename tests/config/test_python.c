@@ -122,6 +122,10 @@ static void test_arithmetic_is_pythons(void **state)
         {"", NULL},
         {"True and False", NULL},
         {"999999999999999999 * 999999999999999999", NULL},
+        {"-4294967296 * 2147483648 // -1", NULL},
+        {"-4294967296 * 2147483648 % -1", NULL},
+        {"-(-4294967296 * 2147483648)", NULL},
+        {"-4294967296 * 2147483648 // 2147483648", "-4294967296"},
     };
     for (size_t i = 0; i < sizeof CASE / sizeof *CASE; i++) {
         char text[128];
