@@ -3,9 +3,12 @@
     hugging_face.py make    MODELS in the working folder, as transformers saves them, and data/NAME with one window of random
                             tokens to validate; prints "NAME LOSS", the loss of that window
     hugging_face.py look DIR TOKENS ...    prints "DIR LOSS" for each; complaints about tensors end it
+    hugging_face.py path DIR TEXT DATA QUESTIONS ITEMS   loads DIR as evaluation harnesses do, with its tokenizer: the ids of TEXT are
+                            those in DATA, and the questions have the losses in ITEMS, gpt_eval's; differences end it
     hugging_face.py write DIR TOKENIZER    a model with that vocabulary into DIR, as transformers saves both; DIR/PROMPT0.txt ... and
                             what it writes by the likeliest token, DIR/WANTED0.txt ...
 """
+import json
 import os
 import shutil
 import sys
@@ -71,6 +74,52 @@ def make():
     make_old()
 
 
+def check_ids(tokenizer, text, data):
+    with open(text, encoding="utf-8", newline="") as f:
+        text = f.read()
+    cut = int(len(text) * 0.9)
+    for name, part in ("train", text[:cut]), ("val", text[cut:]):
+        ids = numpy.fromfile(f"{data}/{name}.bin", dtype=numpy.uint16).tolist()
+        assert tokenizer.encode(part) == ids, (name, "the ids of a text are others")
+        assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == part, (name, "the text of ids is another")
+
+
+def scores(model, tokenizer, questions):
+    """Of each continuation: the sum of its losses, and whether each of its tokens is the likeliest; as lm-evaluation-harness does,
+    in one batch that is padded on the right."""
+    most, rows = model.config.n_positions, []
+    for context, continuation in questions:
+        n_context, ids = len(tokenizer.encode(context)), tokenizer.encode(context + continuation)
+        rows.append((ids[-(most + 1):], len(ids) - n_context))
+    longest = max(len(ids) for ids, _ in rows) - 1
+    batch = torch.tensor([ids[:-1] + [tokenizer.pad_token_id] * (longest + 1 - len(ids)) for ids, _ in rows])
+    with torch.no_grad():
+        logs = torch.log_softmax(model(batch).logits.double(), dim=-1)
+    for row, (ids, n) in zip(logs, rows):
+        of, wanted = row[len(ids) - 1 - n:len(ids) - 1], torch.tensor(ids[-n:])
+        yield -of.gather(1, wanted[:, None]).sum().item(), bool((of.argmax(dim=-1) == wanted).all())
+
+
+def path(folder, text, data, questions, items):
+    config = hf.AutoConfig.from_pretrained(folder)
+    tokenizer = hf.AutoTokenizer.from_pretrained(folder, use_fast=True)
+    model = hf.AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+    model.tie_weights()
+    tokenizer.pad_token_id = tokenizer.unk_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    assert tokenizer.is_fast and len(tokenizer) == config.vocab_size and model.dtype == torch.float32
+    assert tokenizer.decode([tokenizer.eos_token_id]) == "<|endoftext|>"
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    check_ids(tokenizer, text, data)
+    with open(questions) as f:
+        asked = [(q["context"], " " + q["continuation"]) for q in map(json.loads, f)]
+    with open(items) as f:
+        ours = [json.loads(line) for line in f]
+    assert len(ours) == len(asked) > 0
+    for ((nll, greedy), mine) in zip(scores(model, tokenizer, asked), ours):
+        assert abs(nll - mine["nll"]) < 1e-4 and greedy == bool(mine["greedy"]), (nll, greedy, mine)
+    assert any(mine["greedy"] for mine in ours) and not all(mine["greedy"] for mine in ours)
+
+
 def write(folder, tokenizer_folder):
     torch.manual_seed(2)
     tokenizer = hf.GPT2TokenizerFast(f"{tokenizer_folder}/vocab.json", f"{tokenizer_folder}/merges.txt")
@@ -102,6 +151,8 @@ def bytes_to_unicode():
 
 if sys.argv[1] == "make":
     make()
+elif sys.argv[1] == "path":
+    path(*sys.argv[2:])
 elif sys.argv[1] == "write":
     write(sys.argv[2], sys.argv[3])
 else:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Hugging Face in and out: models that transformers saved (one file or several, float32 or half, positions cut) have the
 # same loss here and go on training; their checkpoints open with transformers without a word about tensors, and have the
-# same loss there. And the same model writes the same text by the likeliest token.
+# same loss there. And the same model writes the same text by the likeliest token. A checkpoint with its vocabulary loads
+# by its path alone, as in lm-evaluation-harness: the same ids, the same scores.
 #
 #     GPT_PYTHON   a python3 with torch, transformers and safetensors (default python3; skipped without them)
 source "$(dirname "$0")/lib.sh"
@@ -49,6 +50,18 @@ done
 
 run old-eval --init_from=old --dataset=single --eval_only=true
 [ "$(last_val old-eval)" = "$(last_val single-eval)" ] || fail "an old file: $(last_val old-eval)"
+
+# A checkpoint with its vocabulary, loaded by nothing but its path, as evaluation harnesses do.
+for i in $(seq 150); do echo "it was the best of times $((i % 7)), über 东京 🙂, and the cat sat on the  mat."; done >times.txt
+for i in $(seq 8); do
+    echo "{\"context\": \"it was the best of times $i, über 东京 🙂, and the\", \"continuation\": \"cat\"}"
+    echo "{\"context\": \"the cat sat on the mat, it was the worst and the best of $i\", \"continuation\": \"worst times\"}"
+done >questions.jsonl
+"$bin/gpt_prepare" --tokenizer="$GPT_SOURCE/tests/golden/bpe" --split=tail --out=data/times times.txt >times.log 2>&1 || fail "$(cat times.log)"
+run times-out --dataset=times --n_layer=2 --n_head=2 --n_embd=32 --block_size=48 --max_iters=150 --eval_interval=150 --learning_rate=1e-2
+step=times-out/step_00000150
+"$bin/gpt_eval" $step --device=cpu --lambada=questions.jsonl --items=items.jsonl >times.log 2>&1 || fail "$(cat times.log)"
+hugging_face path $step times.txt data/times questions.jsonl items.jsonl
 
 hugging_face write writer "$GPT_SOURCE/tests/golden/bpe"
 for wanted in writer/WANTED*.txt; do
