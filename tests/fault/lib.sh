@@ -34,17 +34,21 @@ ranks() {
 random_rank() { ranks | sed -n "$(($(random_below $pid_np) + 1))p"; }
 rank_of() { { tr '\0' '\n' <"/proc/$1/environ"; } 2>/dev/null | sed -n 's/^OMPI_COMM_WORLD_RANK=//p'; }
 
-# $rc = how $pid ended; $took = ms. After SECONDS (60) it is killed, and $live = the ranks that were left; else 0.
-await() { # [SECONDS]
-    local since limit=$((${1:-60} * 1000))
+# $rc = how $pid ended; $took = ms. After SECONDS (60) it is killed when no rank is left, after MOST (SECONDS) in any
+# case: then given_up=1, and $live = the ranks that were left.
+await() { # [SECONDS [MOST]]
+    local since limit=$((${1:-60} * 1000)) most=$((${2:-${1:-60}} * 1000))
     since=$(now_ms)
-    live=0
+    live=0 given_up=0
     while kill -0 $pid 2>/dev/null; do
         took=$(($(now_ms) - since))
         if [ $took -gt $limit ]; then
             live=$(ps -o stat= -p "$(ranks | paste -sd, | sed 's/^$/0/')" | grep -vc '^Z')
-            kill -KILL $pid
-            break
+            if [ "$live" = 0 ] || [ $took -gt $most ]; then
+                given_up=1
+                kill -KILL $pid
+                break
+            fi
         fi
         sleep 0.05
     done

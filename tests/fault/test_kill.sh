@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # kill -9 of a random rank of 1 to 4 at a random instant of the start, a load, a step or a save, and the same command
 # again, until the run is through. After each kill the newest checkpoint has the bits of the undisturbed run, and so has
-# the end. The job ends within 15 seconds and leaves no process. Open MPI 4.1's mpirun can stay behind alone, all ranks
-# dead, when one is killed while it connects to it (often with "PMIX ERROR: UNREACHABLE"): that is counted apart, and
-# mpirun is ended.
+# the end. The job ends and leaves no process: after two seconds or three, the summary says; a rank that is there after
+# a minute is a failure, however busy the machine. Open MPI 4.1's mpirun can stay behind alone, all ranks dead, when one
+# is killed while it connects to it (often with "PMIX ERROR: UNREACHABLE"): that is counted apart, and mpirun is ended.
 #
 #     test_kill.sh [COUNT [SEED]]      COUNT kills, 3 by default (below 4 on one and two ranks)
 source "$GPT_SOURCE/tests/fault/lib.sh"
@@ -19,14 +19,18 @@ for np in $(seq $((count < 4 ? 2 : max_ranks))); do
     span_of[np]=$((start_ms + steps_ms))
 done
 
-# kill_a_rank: at an instant from the launch to what a part of the run takes. Fails when the run is over by then.
+# kill_a_rank OUT: at an instant from the launch to what the run takes. Fails when the run is over by then; a run from
+# the beginning takes no longer than that (the machine may have been busier before).
 kill_a_rank() {
-    local victim=
-    pause_ms "$(random_below ${span_of[pid_np]})"
+    local victim= begun pause
+    begun=$(newest_step "$1")
+    pause=$(random_below ${span_of[pid_np]})
+    pause_ms "$pause"
     while kill -0 $pid 2>/dev/null; do
         victim=$(random_rank)
         [ -n "$victim" ] && kill -KILL "$victim" 2>/dev/null && return
     done
+    [ -n "$begun" ] || span_of[pid_np]=$((pause + 1))
     return 1
 }
 
@@ -34,15 +38,15 @@ kill_a_rank() {
 run_to_the_end() { # OUT NP
     while :; do
         start "$2" "$1" --max_iters=$steps --checkpoint_interval=3 --eval_interval=9 --init_from=auto
-        if [ $kills -lt "$count" ] && kill_a_rank; then
-            await 15
+        if [ $kills -lt "$count" ] && kill_a_rank "$1"; then
+            await 15 60
             [ $rc = 137 ] || [ $rc = 0 ] || fail "$1: exit code $rc after a kill: $(tail -5 "$1.err")"
-            if [ $took -lt 15000 ]; then
+            if [ $given_up = 0 ]; then
                 [ $took -gt $longest ] && longest=$took
             elif [ $live = 0 ]; then
                 stuck=$((stuck + 1))
             else
-                fail "$1: $live ranks were left 15 s after the kill: $(tail -20 "$1.err")"
+                fail "$1: $live ranks were left a minute after the kill: $(tail -20 "$1.err")"
             fi
             must_be_gone "$1"
             kills=$((kills + 1))
