@@ -2,6 +2,12 @@
 
 #include "train/batch.h"
 
+bool eval_due(const Trainer *t)
+{
+    return trainer_is_last(t) || t->cfg->run.eval_only ||
+           t->progress.step % t->cfg->run.eval_interval == 0;
+}
+
 /* This rank's windows: [begin, end) of n_windows, and how many batches the busiest rank needs. */
 typedef struct {
     int64_t n_windows, begin, end, n_batches;

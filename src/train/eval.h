@@ -8,6 +8,9 @@
 extern "C" {
 #endif
 
+/* Does training stop at this step to evaluate? */
+bool eval_due(const Trainer *t);
+
 /* Before the model is used between steps: the parameters are there, nothing is under way, and host
  * memory of batches is free. Collective. */
 Err eval_begin(Trainer *t);

@@ -41,50 +41,72 @@ static int64_t iter_of(const char *line)
     return strtoll(line + n_start, NULL, 10);
 }
 
-/* Length of the part of `text` to keep: whole lines, as log_step and log_eval write them, before
- * from_iter. */
-static size_t lines_before(const char *text, int64_t from_iter)
+/* In this one line, which ends in '\n'. */
+static bool has(const char *line, const char *end, const char *what)
 {
-    const char *line = text;
-    for (;;) {
-        const char *end = strchr(line, '\n');
-        int64_t iter = iter_of(line);
-        if (!end || iter < 0 || iter >= from_iter)
-            return (size_t)(line - text);
-        line = end + 1;
-    }
+    return memmem(line, (size_t)(end - line), what, strlen(what)) != NULL;
 }
 
-Err log_drop_lines(const char *path, int64_t from_iter)
+/* A line of a record at this iter; only a step's has the key "loss". */
+static bool comes_again(const char *line, const char *end, int64_t iter, const LogResume *from)
+{
+    if (iter != from->iter)
+        return iter > from->iter;
+    if (has(line, end, ",\"loss\":"))
+        return true;
+    return has(line, end, ",\"hellaswag_acc\":") ? from->scores : from->evaluates;
+}
+
+/* Move the lines to keep to the front; returns their length. */
+static size_t keep_lines(char *text, const LogResume *from)
+{
+    size_t n_kept = 0;
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        int64_t iter = iter_of(line);
+        size_t n_line = (size_t)(end + 1 - line);
+        if (iter < 0)
+            break;
+        if (comes_again(line, end, iter, from))
+            continue;
+        memmove(text + n_kept, line, n_line);
+        n_kept += n_line;
+    }
+    return n_kept;
+}
+
+Err log_drop_lines(const char *path, const LogResume *from)
 {
     if (!path_exists(path))
         return OK;
     char *text = NULL;
     size_t n_bytes = 0;
     TRY(file_read_text(path, METRICS_MAX_BYTES, &text, &n_bytes));
-    size_t keep = lines_before(text, from_iter);
-    Err err = keep < n_bytes ? file_publish(path, text, keep) : OK;
+    size_t n_kept = keep_lines(text, from);
+    Err err = n_kept < n_bytes ? file_publish(path, text, n_kept) : OK;
     free(text);
     return err;
 }
 
-Err log_open(Log *log, const char *out_dir, int64_t from_iter)
+Err log_open(Log *log, const char *out_dir, const LogResume *from)
 {
     if (!log->console)
         return OK;
     char path[FILE_PATH_BYTES];
     TRY(dir_make(out_dir));
     TRY(path_join(path, out_dir, "metrics.jsonl"));
-    TRY(log_drop_lines(path, from_iter));
+    TRY(log_drop_lines(path, from));
     log->metrics = fopen(path, "a");
     if (!log->metrics)
         FAIL(ERR_WRITE, "%s: cannot open for writing: %s", path, strerror(errno));
     return OK;
 }
 
-Err log_open_events(Log *log, const char *out_dir, int64_t from_iter)
+/* TensorBoard forgets by steps only: of the loss at this step both points stay when it is not
+ * evaluated again. */
+Err log_open_events(Log *log, const char *out_dir, const LogResume *from)
 {
-    return log->console ? events_open(&log->events, out_dir, from_iter) : OK;
+    int64_t first = from->iter > 0 && !from->evaluates ? from->iter + 1 : from->iter;
+    return log->console ? events_open(&log->events, out_dir, first) : OK;
 }
 
 void log_close(Log *log)

@@ -22,8 +22,8 @@
  *                  hellaswag_acc_norm by their mean, which is the figure others publish
  *                  hellaswag_items    how many were scored
  *
- * A run that goes on from a checkpoint drops the lines from its step on, for they come again: iter
- * rises from step to step, and from evaluation to evaluation.
+ * A run that goes on from a checkpoint drops what comes again, the steps from there on and what it
+ * evaluates anew: iter rises from step to step, and from evaluation to evaluation.
  *
  * Other ranks hold a Log too, with nothing open: their calls do nothing, so callers need not ask
  * who they are. A metrics file that can no longer be written (disk full) is reported once and given
@@ -71,18 +71,25 @@ typedef struct {
     double acc, acc_norm;
 } HellaswagRecord;
 
+/* Where a run goes on. What older records say of later steps will come again; of evaluations at
+ * this very step only what is evaluated again. */
+typedef struct {
+    int64_t iter;   /* updates finished */
+    bool evaluates; /* begins with an evaluation (for samples.jsonl: with a text) */
+    bool scores;    /* begins with a HellaSwag score */
+} LogResume;
+
 /* The console of rank 0; nothing on the others. */
 void log_init(Log *log, bool is_rank0);
-/* Open out_dir/metrics.jsonl for appending, out_dir made when missing. A run that goes on at
- * `from_iter` first drops the lines from there on (they will come again). Nothing on ranks other
- * than 0. ERR_WRITE. */
-Err log_open(Log *log, const char *out_dir, int64_t from_iter);
+/* Open out_dir/metrics.jsonl for appending, out_dir made when missing, without the lines that will
+ * come again. Nothing on ranks other than 0. ERR_WRITE. */
+Err log_open(Log *log, const char *out_dir, const LogResume *from);
 /* Numbers for TensorBoard, too: those of the steps that are printed and of evaluations, in a file
  * of out_dir, which is there. Nothing on ranks other than 0. ERR_WRITE. */
-Err log_open_events(Log *log, const char *out_dir, int64_t from_iter);
-/* Of a file of records a line each, that begin with {"iter":N, keep those before from_iter.
- * ERR_WRITE, ERR_MISSING, ERR_DATA: too long. */
-Err log_drop_lines(const char *path, int64_t from_iter);
+Err log_open_events(Log *log, const char *out_dir, const LogResume *from);
+/* Of a file of records a line each, that begin with {"iter":N, keep those that will not come again,
+ * as far as they are whole and ours. ERR_WRITE, ERR_MISSING, ERR_DATA: too long. */
+Err log_drop_lines(const char *path, const LogResume *from);
 void log_close(Log *log); /* accepts a zero-initialised one */
 
 /* A line for people, flushed. */

@@ -11,6 +11,7 @@
 #include "kernels/carve.h"
 #include "plan/estimate.h"
 #include "train/ballast.h"
+#include "train/eval.h"
 #include "train/hellaswag.h"
 #include "train/run_file.h"
 #include "train/trainer.h"
@@ -454,15 +455,17 @@ static Err without_record(Trainer *t, Err err)
 static Err open_log(Trainer *t)
 {
     const RunConfig *run = &t->cfg->run;
+    const LogResume from = {t->progress.step, .evaluates = eval_due(t), .scores = hellaswag_due(t)},
+                    samples_from = {t->progress.step, .evaluates = samples_due(t)};
     if (t->comm->rank != 0)
         return OK;
     TRY(take_out_dir(t));
-    TRY(without_record(t, log_open(&t->log, run->out_dir, t->progress.step)));
+    TRY(without_record(t, log_open(&t->log, run->out_dir, &from)));
     TRY(without_record(t, run_file_write(run->out_dir, t->cfg, t->plan)));
-    TRY(without_record(t, samples_open_file(&t->samples, run->out_dir, t->progress.step)));
+    TRY(without_record(t, samples_open_file(&t->samples, run->out_dir, &samples_from)));
     if (!run->tensorboard)
         return OK;
-    return without_record(t, log_open_events(&t->log, run->out_dir, t->progress.step));
+    return without_record(t, log_open_events(&t->log, run->out_dir, &from));
 }
 
 /* ---- life -------------------------------------------------------------------------------- */

@@ -49,13 +49,13 @@ void samples_close(Samples *s)
     *s = (Samples){0};
 }
 
-Err samples_open_file(Samples *s, const char *out_dir, int64_t from_iter)
+Err samples_open_file(Samples *s, const char *out_dir, const LogResume *from)
 {
     char path[FILE_PATH_BYTES];
     if (s->n_prompt == 0)
         return OK;
     TRY(path_join(path, out_dir, "samples.jsonl"));
-    TRY(log_drop_lines(path, from_iter));
+    TRY(log_drop_lines(path, from));
     s->file = fopen(path, "a");
     if (!s->file)
         FAIL(ERR_WRITE, "%s: cannot open for writing: %s", path, strerror(errno));

@@ -15,6 +15,7 @@
 
 #include "data/shards.h"
 #include "model/decoder.h"
+#include "train/log.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,9 +38,9 @@ typedef struct {
  * ERR_SYSTEM. samples_close follows whatever comes back. Not collective. */
 Err samples_read(Samples *s, const Config *cfg, const Dataset *data);
 void samples_close(Samples *s);
-/* Open out_dir/samples.jsonl, without its lines from `from_iter` on. Nothing where none are wanted.
- * Rank 0's. ERR_WRITE. */
-Err samples_open_file(Samples *s, const char *out_dir, int64_t from_iter);
+/* Open out_dir/samples.jsonl, without the lines that will come again. Nothing where none are
+ * wanted. Rank 0's. ERR_WRITE. */
+Err samples_open_file(Samples *s, const char *out_dir, const LogResume *from);
 
 /* Is one to be drawn before the next step? The same on all ranks. */
 bool samples_due(const struct Trainer *t);

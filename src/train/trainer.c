@@ -74,12 +74,6 @@ void trainer_enter(Trainer *t, Phase phase, const char *operation, int64_t n_byt
 
 /* ---- evaluation -------------------------------------------------------------------------- */
 
-static bool evaluation_due(const Trainer *t)
-{
-    return trainer_is_last(t) || t->cfg->run.eval_only ||
-           t->progress.step % t->cfg->run.eval_interval == 0;
-}
-
 /* *improved: the validation loss is the best so far. */
 static Err evaluate(Trainer *t, bool *improved)
 {
@@ -138,7 +132,7 @@ static Err run(Trainer *t)
 {
     for (;;) {
         bool improved = false;
-        if (evaluation_due(t))
+        if (eval_due(t))
             TRY(evaluate(t, &improved));
         if (!t->stop && hellaswag_due(t))
             TRY(hellaswag_run(t));

@@ -4,7 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 tiny+=(--device=cpu)
 prepare_data
-run=(--dropout=0.1 --sampling=shuffled --lr_decay_iters=20)
+run=(--dropout=0.1 --sampling=shuffled --lr_decay_iters=20 --eval_interval=5) # where parts end, the whole evaluates, too
 
 for np in 1 2; do
     must_train $np "whole_$np" "${run[@]}" --max_iters=20

@@ -51,6 +51,8 @@ static char *read_metrics(Temp *temp)
     return text;
 }
 
+static const LogResume BEGINNING = {.evaluates = true, .scores = true};
+
 /* ---- for people -------------------------------------------------------------------------- */
 
 static void test_step_line_is_nanogpts_with_more_behind(void **state)
@@ -118,7 +120,7 @@ static void test_other_ranks_say_and_write_nothing(void **state)
     Log log;
     StepRecord record = sample_record(0);
     log_init(&log, false);
-    check_no_err(log_open(&log, temp->dir, 0));
+    check_no_err(log_open(&log, temp->dir, &BEGINNING));
     log_step(&log, &record, true);
     log_eval(&log, 0, 0, 1, 1);
     log_close(&log);
@@ -132,7 +134,7 @@ static void test_every_step_is_one_line_of_metrics(void **state)
     Temp *temp = *state;
     Captured c;
     capture(&c);
-    check_no_err(log_open(&c.log, temp->dir, 0));
+    check_no_err(log_open(&c.log, temp->dir, &BEGINNING));
     StepRecord record = sample_record(7);
     log_step(&c.log, &record, false);
     log_eval(&c.log, 8, 8000, 1.5, 2.5);
@@ -150,7 +152,7 @@ static void test_not_a_number_becomes_null(void **state)
     Temp *temp = *state;
     Captured c;
     capture(&c);
-    check_no_err(log_open(&c.log, temp->dir, 0));
+    check_no_err(log_open(&c.log, temp->dir, &BEGINNING));
     StepRecord record = sample_record(0);
     record.loss = NAN;
     record.grad_norm = INFINITY;
@@ -164,18 +166,31 @@ static void test_not_a_number_becomes_null(void **state)
     free(text);
 }
 
-static void test_resuming_drops_the_lines_that_come_again(void **state)
+#define STEP(n)  "{\"iter\":" #n ",\"tokens\":9,\"loss\":1}\n"
+#define EVAL(n)  "{\"iter\":" #n ",\"tokens\":9,\"train_loss\":1,\"val_loss\":2}\n"
+#define SCORE(n) "{\"iter\":" #n ",\"tokens\":9,\"hellaswag_acc\":0.5}\n"
+
+static void check_resumed(Temp *temp, LogResume from, const char *wanted)
 {
-    Temp *temp = *state;
     Captured c;
     temp_write_text(temp, "metrics.jsonl",
-                    "{\"iter\":1,\"a\":0}\n{\"iter\":2}\n{\"iter\":3}\n{\"iter\":3}\n");
+                    EVAL(2) STEP(2) EVAL(3) SCORE(3) STEP(3) EVAL(4) STEP(4));
     capture(&c);
-    check_no_err(log_open(&c.log, temp->dir, 3));
+    check_no_err(log_open(&c.log, temp->dir, &from));
     release(&c);
     char *text = read_metrics(temp);
-    assert_string_equal(text, "{\"iter\":1,\"a\":0}\n{\"iter\":2}\n");
+    assert_string_equal(text, wanted);
     free(text);
+}
+
+static void test_resuming_drops_the_lines_that_come_again(void **state)
+{
+    check_resumed(*state, (LogResume){.iter = 3, .evaluates = true, .scores = true},
+                  EVAL(2) STEP(2));
+    check_resumed(*state, (LogResume){.iter = 3, .scores = true}, EVAL(2) STEP(2) EVAL(3));
+    check_resumed(*state, (LogResume){.iter = 3, .evaluates = true}, EVAL(2) STEP(2) SCORE(3));
+    check_resumed(*state, (LogResume){.iter = 3}, EVAL(2) STEP(2) EVAL(3) SCORE(3));
+    check_resumed(*state, (LogResume){.iter = 1, .evaluates = true}, "");
 }
 
 static void test_a_line_cut_by_a_crash_is_dropped(void **state)
@@ -184,7 +199,7 @@ static void test_a_line_cut_by_a_crash_is_dropped(void **state)
     Captured c;
     temp_write_text(temp, "metrics.jsonl", "{\"iter\":1}\n{\"iter\":2,\"lo");
     capture(&c);
-    check_no_err(log_open(&c.log, temp->dir, 5));
+    check_no_err(log_open(&c.log, temp->dir, &(LogResume){.iter = 5}));
     release(&c);
     char *text = read_metrics(temp);
     assert_string_equal(text, "{\"iter\":1}\n");
@@ -217,7 +232,7 @@ static void test_out_dir_that_cannot_be_made_is_refused(void **state)
     char inside_a_file[FILE_PATH_BYTES];
     check_no_err(path_join(inside_a_file, temp_write_text(temp, "file", "x"), "out"));
     capture(&c);
-    check_err(log_open(&c.log, inside_a_file, 0), ERR_WRITE, "/file: Not a directory");
+    check_err(log_open(&c.log, inside_a_file, &BEGINNING), ERR_WRITE, "/file: Not a directory");
     release(&c);
 }
 
