@@ -262,16 +262,29 @@ static Err refuse_bpe_flags(const Flag *flag)
     return OK;
 }
 
+/* Without --tokenizer. */
+static Err require_one_text(char *const *rest, int32_t n_rest)
+{
+    TRY(args_refuse_rest(rest, n_rest, n_rest));
+    if (n_rest > 1 || path_is_dir(rest[0]))
+        FAIL(ERR_USAGE,
+             "several texts, or a folder of them, take GPT-2's tokens: --tokenizer=DIR (without "
+             "it: one text)");
+    return OK;
+}
+
 static Err prepare(const Flag *flag, char *const *rest, int32_t n_rest)
 {
     char out[FILE_PATH_BYTES];
     const char *out_dir = flag[FLAG_OUT].text;
     TokenizerKind kind;
-    bool many = flag[FLAG_TOKENIZER].text != NULL;
-    TRY(args_refuse_rest(rest, n_rest, many ? n_rest : 1));
     if (n_rest == 0)
         FAIL(ERR_USAGE,
              "no text given: name a file, or - for standard input; --help lists the flags");
+    if (flag[FLAG_TOKENIZER].text)
+        TRY(args_refuse_rest(rest, n_rest, n_rest));
+    else
+        TRY(require_one_text(rest, n_rest));
     TRY(parse_kind(flag, &kind));
     if (out_dir && !out_dir[0])
         FAIL(ERR_USAGE, "--out is empty: name a folder");

@@ -11,8 +11,9 @@ for flag in "$@"; do
     case $flag in
     --tests)
         packages+=(libcmocka-dev g++ clang ccache python3 zstd)
-        # A Slurm of the tests' own (tests/slurm/cluster.sh) needs root; elsewhere nobody wants its daemons installed.
-        [ "$(id -u)" -ne 0 ] || packages+=(slurm-wlm)
+        # A Slurm of the tests' own (tests/slurm/cluster.sh) needs root, as in a container; elsewhere nobody wants its
+        # daemons installed.
+        [ "$(id -u)" -ne 0 ] || [ -n "${SUDO_USER:-}" ] || packages+=(slurm-wlm)
         ;;
     --text) packages+=(bible-kjv) ;;
     *) echo "usage: $0 [--tests] [--text]" >&2; exit 64 ;;

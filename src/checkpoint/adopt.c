@@ -29,7 +29,7 @@ static Err require_model(const char *dir)
     if (!path_is_dir(dir))
         FAIL(ERR_MISSING,
              "init_from = %s: no such directory; it is scratch, resume, auto, or a directory with "
-             "a model",
+             "a model, as Hugging Face has them",
              dir);
     if (!path_exists(config))
         FAIL(ERR_MISSING,

@@ -43,6 +43,17 @@ static const char *gelu_name(GeluKind kind)
     return kind == GELU_ERF ? "erf" : "tanh";
 }
 
+/* Another vocabulary is other data, most often: a setting would make its ids mean other texts. */
+static Err same_vocabulary(const char *dir, int64_t file, int64_t run)
+{
+    if (file != run)
+        FAIL(ERR_DATA,
+             "%s: vocab_size is %lld in the checkpoint, %lld in this run: give the dataset whose "
+             "tokens it was trained on (vocab_size = %lld only where the ids mean the same)",
+             dir, (long long)file, (long long)run, (long long)file);
+    return OK;
+}
+
 /* All that changes what the weights mean; dropout does not, nor do positions that are not used. */
 static Err check_dims(const char *dir, const GptDims *run, GptDims *file)
 {
@@ -50,7 +61,7 @@ static Err check_dims(const char *dir, const GptDims *run, GptDims *file)
     TRY(same_number(dir, "n_layer", file->n_layer, run->n_layer));
     TRY(same_number(dir, "n_head", file->n_head, run->n_head));
     TRY(same_number(dir, "n_embd", file->n_embd, run->n_embd));
-    TRY(same_number(dir, "vocab_size", file->vocab_size, run->vocab_size));
+    TRY(same_vocabulary(dir, file->vocab_size, run->vocab_size));
     if (file->block_size < run->block_size)
         TRY(same_number(dir, "block_size", file->block_size, run->block_size));
     return same_word(dir, "gelu", gelu_name(file->gelu), gelu_name(run->gelu));

@@ -99,10 +99,13 @@ static Err is_document_file(const char *dir, const char *name, const char *path,
 
 static Err add_folder(Corpus *c, const char *dir, const Folder *around);
 
+/* A hidden one (".git", what editors and file managers leave) is nobody's text, and not counted. */
 static Err add_entry(Corpus *c, const Folder *folder, const char *name)
 {
     char path[FILE_PATH_BYTES];
     bool counts = false;
+    if (name[0] == '.')
+        return OK;
     TRY(path_join(path, folder->path, name));
     if (path_is_dir(path))
         return add_folder(c, path, folder);

@@ -97,7 +97,9 @@ static Err cut_row(ScoreRow *row, int64_t item, int64_t block_size)
     if (over <= 0)
         return OK;
     if (over >= row->n_context)
-        FAIL(ERR_DATA, "item %lld: a continuation of %d tokens, and the model sees %lld",
+        FAIL(ERR_DATA,
+             "item %lld: a continuation of %d tokens, and the model sees %lld (block_size): score "
+             "only the items before it",
              (long long)item, row->n_tokens - row->n_context, (long long)block_size);
     row->begin += over;
     row->n_tokens -= (int32_t)over;

@@ -91,7 +91,7 @@ printf 'caf\351 au lait' >latin1.txt
 : >empty.txt
 rm -rf data
 refused 64 "no text given"
-refused 64 "unknown argument more.txt" hello.txt more.txt
+refused 64 "take GPT-2's tokens: --tokenizer=DIR" hello.txt more.txt
 refused 64 "unknown argument --kin=char" --kin=char hello.txt
 refused 64 "--tokenizer=DIR" --kind=bpe hello.txt
 refused 64 "--kind=word" --kind=word hello.txt
@@ -105,7 +105,7 @@ refused 65 "empty.txt is empty" empty.txt
 refused 65 "standard input is empty" --out=nothing -
 refused 65 "latin1.txt: byte 3 (0xE9) is not valid UTF-8" latin1.txt
 refused 66 "none.txt" none.txt
-refused 66 "$work" "$work"
+refused 64 "one text" "$work"
 refused 74 "hello.txt" --out=hello.txt/sub hello.txt
 expect "nothing written by all of these" "" "$(ls -d data nothing 2>/dev/null)"
 

@@ -42,6 +42,8 @@ gzip -c a.jsonl >folder/a.jsonl.gz
 { head -n 100 b.jsonl | zstd -q; tail -n +101 b.jsonl | zstd -q; } >folder/b.jsonl.zst # two frames
 cp c.txt folder/sub/
 echo notes >folder/notes.md
+mkdir folder/.left
+echo 'of an editor' | tee folder/._c.txt >folder/.left/d.txt
 mkfifo folder/pipe.txt                        # nobody writes into it
 cp "$toy"/{vocab.json,merges.txt} folder/sub/ # a tokenizer's, no document
 make packed --val_fraction=0.3 --threads=3 folder
