@@ -97,8 +97,8 @@ train 1 chars --device=cpu --dataset=chars --max_iters=2 --sample_interval=1 --s
 refuse 65 'sample_prompt: .*in the vocabulary' --dataset=chars --eval_hellaswag= --sample_prompt=Ä
 refuse 66 'sample_interval: .*has no meta.json' --dataset=bare --vocab_size=457 --eval_hellaswag=
 
-# ---- a limit of time ends a text that would take minutes ----
-train 1 stopped --device=cpu --sample_interval=1 --sample_tokens=1000000 --stop_after=1s
+# ---- a limit of time ends a text that would take minutes (characters: nothing else ends it) ----
+train 1 stopped --device=cpu --dataset=chars --sample_interval=1 --sample_tokens=1000000 --stop_after=1s
 rc=$?
 [ $rc = 85 ] || fail "stopped: rc $rc: $(cat stopped.err)"
 [ ! -s stopped/samples.jsonl ] || fail "stopped: a part of a text was written"
