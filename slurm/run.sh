@@ -80,11 +80,21 @@ may_go_on() {
     return 1
 }
 
+# A controller that is busy may fail to answer.
+requeue() {
+    local pause
+    for pause in 0 2 5; do
+        sleep $pause
+        scontrol requeue "$SLURM_JOB_ID" && return
+    done
+    return 1
+}
+
 go_on() {
     may_go_on || { end_chain; return; }
     if [ -n "${GPT_CHAIN:-}" ]; then
         say "the next job of the chain goes on"
-    elif ! scontrol requeue "$SLURM_JOB_ID"; then
+    elif ! requeue; then
         say "this site does not requeue: submit it again with init_from=auto, or use slurm/chain.sh" >&2
     fi
 }

@@ -23,6 +23,7 @@ cp bin/srun bin/mpirun
 for name in scontrol scancel sbatch; do
     printf '#!/bin/bash\necho "%s $*" >>calls\n' $name >bin/$name
 done
+echo '[ "$(wc -l <calls)" -gt "${BUSY:-0}" ]' >>bin/scontrol # the first BUSY calls of all fail
 cat >bin/squeue <<'END'
 #!/bin/bash
 case "$*" in
@@ -100,6 +101,8 @@ for code in 64 65 66 74 87 88; do
     [ $? = $code ] || fail "$code is not passed on"
     grep -q scontrol calls && fail "requeued after $code"
 done
+BUSY=3 run 85 $script # two lines are of srun and the program
+[ "$(grep -cx 'scontrol requeue 17' calls)" = 2 ] || fail "a controller that fails to answer is not asked again"
 STATE="COMPLETING None" run 85 $script
 grep -q scontrol calls && fail "requeued a cancelled job"
 STATE="COMPLETING TimeLimit" run 85 $script
