@@ -9,7 +9,7 @@
 source "$GPT_SOURCE/tests/fault/lib.sh"
 count=${1:-3}
 RANDOM=${2:-12}
-steps=120
+steps=$((count < 4 ? 60 : 120))
 prepare_data 300
 kills=0 stuck=0 runs=0 longest=0
 begin=$(now_ms)

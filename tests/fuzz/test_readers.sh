@@ -1,3 +1,3 @@
 #!/usr/bin/env bash
-# Two seconds of fuzzing per reader of files from outside; skipped without clang.
-exec "$GPT_SOURCE/tests/fuzz/run.sh" 2
+# A second of fuzzing per reader of files from outside; skipped without clang.
+exec "$GPT_SOURCE/tests/fuzz/run.sh" 1
