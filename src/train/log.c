@@ -74,7 +74,7 @@ static size_t keep_lines(char *text, const LogResume *from)
     return n_kept;
 }
 
-Err log_drop_lines(const char *path, const LogResume *from)
+static Err drop_lines(const char *path, const LogResume *from)
 {
     if (!path_exists(path))
         return OK;
@@ -87,18 +87,23 @@ Err log_drop_lines(const char *path, const LogResume *from)
     return err;
 }
 
+Err log_open_lines(FILE **file, const char *dir, const char *name, const LogResume *from)
+{
+    char path[FILE_PATH_BYTES];
+    TRY(path_join(path, dir, name));
+    TRY(drop_lines(path, from));
+    *file = fopen(path, "a");
+    if (!*file)
+        FAIL(ERR_WRITE, "%s: cannot open for writing: %s", path, strerror(errno));
+    return OK;
+}
+
 Err log_open(Log *log, const char *out_dir, const LogResume *from)
 {
     if (!log->console)
         return OK;
-    char path[FILE_PATH_BYTES];
     TRY(dir_make(out_dir));
-    TRY(path_join(path, out_dir, "metrics.jsonl"));
-    TRY(log_drop_lines(path, from));
-    log->metrics = fopen(path, "a");
-    if (!log->metrics)
-        FAIL(ERR_WRITE, "%s: cannot open for writing: %s", path, strerror(errno));
-    return OK;
+    return log_open_lines(&log->metrics, out_dir, "metrics.jsonl", from);
 }
 
 /* TensorBoard forgets by steps only: of the loss at this step both points stay when it is not

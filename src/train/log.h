@@ -87,9 +87,10 @@ Err log_open(Log *log, const char *out_dir, const LogResume *from);
 /* Numbers for TensorBoard, too: those of the steps that are printed and of evaluations, in a file
  * of out_dir, which is there. Nothing on ranks other than 0. ERR_WRITE. */
 Err log_open_events(Log *log, const char *out_dir, const LogResume *from);
-/* Of a file of records a line each, that begin with {"iter":N, keep those that will not come again,
- * as far as they are whole and ours. ERR_WRITE, ERR_MISSING, ERR_DATA: too long. */
-Err log_drop_lines(const char *path, const LogResume *from);
+/* *file = dir/name for appending, records a line each, that begin with {"iter":N. Only those are
+ * kept that will not come again, as far as they are whole and ours. ERR_WRITE, ERR_MISSING,
+ * ERR_DATA: too long. */
+Err log_open_lines(FILE **file, const char *dir, const char *name, const LogResume *from);
 void log_close(Log *log); /* accepts a zero-initialised one */
 
 /* A line for people, flushed. */

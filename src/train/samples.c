@@ -51,15 +51,7 @@ void samples_close(Samples *s)
 
 Err samples_open_file(Samples *s, const char *out_dir, const LogResume *from)
 {
-    char path[FILE_PATH_BYTES];
-    if (s->n_prompt == 0)
-        return OK;
-    TRY(path_join(path, out_dir, "samples.jsonl"));
-    TRY(log_drop_lines(path, from));
-    s->file = fopen(path, "a");
-    if (!s->file)
-        FAIL(ERR_WRITE, "%s: cannot open for writing: %s", path, strerror(errno));
-    return OK;
+    return s->n_prompt > 0 ? log_open_lines(&s->file, out_dir, "samples.jsonl", from) : OK;
 }
 
 /* ---- writing ----------------------------------------------------------------------------- */

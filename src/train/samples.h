@@ -2,8 +2,8 @@
  *
  * A line a text, {"iter": 2000, "text": "..."}: updates made before, and the prompt with what
  * followed it, drawn as gpt_sample draws with its defaults and this run's seed. Bytes that are no
- * UTF-8 become U+FFFD. A run that goes on from a checkpoint drops the lines from its step on, for
- * they come again.
+ * UTF-8 become U+FFFD. A run that goes on from a checkpoint drops the lines that
+ * come again.
  *
  * Rank 0 draws; the others meet it after each token, so that limits of time and signals hold. The
  * activations and the cache lie over those of training, which are dead between steps; the
