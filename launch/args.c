@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/nearest.h"
+
 enum { HELP_COLUMN = 24 };
 
 static char folded(char c)
@@ -64,11 +66,27 @@ Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, i
     return OK;
 }
 
-Err args_refuse_rest(char *const *rest, int32_t n_rest, int32_t n_allowed)
+static Err refuse_flag(const Flag *flag, int32_t n_flags, const char *word)
+{
+    char name[2 * NEAREST_WORD_BYTES];
+    const char *begin = word + strspn(word, "-");
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(begin, "="), begin);
+    Nearest nearest = nearest_begin(name);
+    for (int32_t i = 0; i < n_flags; i++)
+        nearest_try(&nearest, flag[i].name);
+    if (nearest.known)
+        FAIL(ERR_USAGE, "unknown argument %s; did you mean --%s?", word, nearest.known);
+    FAIL(ERR_USAGE, "unknown argument %s; --help lists what there is", word);
+}
+
+Err args_refuse_rest(const Flag *flag, int32_t n_flags, char *const *rest, int32_t n_rest,
+                     int32_t n_allowed)
 {
     for (int32_t i = 0; i < n_rest; i++) {
         bool looks_like_flag = rest[i][0] == '-' && rest[i][1] != '\0';
-        if (looks_like_flag || i >= n_allowed)
+        if (looks_like_flag)
+            return refuse_flag(flag, n_flags, rest[i]);
+        if (i >= n_allowed)
             FAIL(ERR_USAGE, "unknown argument %s; --help lists what there is", rest[i]);
     }
     return OK;

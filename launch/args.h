@@ -27,9 +27,10 @@ typedef struct {
  * missing, unexpected, or a flag given twice. */
 Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, int32_t *n_rest);
 
-/* ERR_USAGE naming the first of rest that looks like a flag or comes after n_allowed others: for
- * programs that know all their arguments. */
-Err args_refuse_rest(char *const *rest, int32_t n_rest, int32_t n_allowed);
+/* ERR_USAGE naming the first of rest that looks like a flag, and the one it may have been meant
+ * for, or comes after n_allowed others: for programs that know all their arguments. */
+Err args_refuse_rest(const Flag *flag, int32_t n_flags, char *const *rest, int32_t n_rest,
+                     int32_t n_allowed);
 
 /* *value = the flag's number, unchanged when it was not given. ERR_USAGE: no number, or outside
  * [low, high]. */

@@ -71,13 +71,13 @@ static void check_settings(Check *c, const Launcher *launcher)
                    launcher->job_tasks);
 }
 
-static void check_memory(Check *c, Device *dev, int64_t vocab_size)
+static void check_memory(Check *c, Device *dev)
 {
     Trainer *t = calloc(1, sizeof *t);
     Err err = t ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the trainer");
     err = comm_agree(c->comm, err);
     if (!err)
-        err = trainer_plan(t, c->cfg, c->comm, dev, plan_vocab_size(c->cfg, vocab_size));
+        err = trainer_plan(t, c->cfg, c->comm, dev, check_vocab_size(c));
     if (check_passed(c, "memory", err)) {
         const Plan *plan = t->plan;
         check_ok(c, "memory", "%s per rank of %s allowed; micro_batch %lld x %lld micro-steps",
@@ -89,14 +89,14 @@ static void check_memory(Check *c, Device *dev, int64_t vocab_size)
     free(t);
 }
 
-static void check_machine(Check *c, int64_t vocab_size)
+static void check_machine(Check *c)
 {
     Device dev = {0};
     bool opened = check_passed(c, "machine", machine_open(c->cfg, c->comm, &dev));
     check_ranks(c, &dev, opened);
-    check_limits(c, &dev, vocab_size);
+    check_limits(c, &dev);
     if (opened) {
-        check_memory(c, &dev, vocab_size);
+        check_memory(c, &dev);
         check_collectives(c, &dev);
     } else {
         check_warn(c, "memory", "not tested, nor the network: see \"machine\"");
@@ -108,14 +108,14 @@ static void check_machine(Check *c, int64_t vocab_size)
 Err check_run(const Config *cfg, Comm *comm, const Launcher *launcher)
 {
     Check c = {.cfg = cfg, .comm = comm};
-    int64_t vocab_size = CONFIG_AUTO;
     check_settings(&c, launcher);
-    check_data(&c, &vocab_size);
+    check_data(&c);
     check_hellaswag(&c);
     check_samples(&c);
     check_start(&c);
-    check_out_dir(&c, vocab_size);
-    check_machine(&c, vocab_size);
+    check_out_dir(&c);
+    check_machine(&c);
+    dataset_close(&c.data);
     if (c.n_failed > 0)
         FAIL(c.first, "%d of %d checks failed, %d warned", c.n_failed, c.n_checks, c.n_warnings);
     if (comm->rank == 0)

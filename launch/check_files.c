@@ -41,47 +41,37 @@ static Err check_dataset(const Check *c, const Dataset *set)
     return OK;
 }
 
-void check_data(Check *c, int64_t *vocab_size)
+void check_data(Check *c)
 {
-    Dataset set = {.vocab_size = CONFIG_AUTO};
-    Err err = comm_agree(c->comm, dataset_open(&set, c->cfg));
+    Dataset *set = &c->data;
+    Err err = comm_agree(c->comm, dataset_open(set, c->cfg));
     if (!err)
-        err = comm_agree(c->comm, check_dataset(c, &set));
-    *vocab_size = err ? CONFIG_AUTO : set.vocab_size;
+        err = comm_agree(c->comm, check_dataset(c, set));
+    c->has_data = !err;
     if (check_passed(c, "data", err))
         check_ok(c, "data", "%s: %s tokens to train, %s to validate, vocabulary of %s",
-                 c->cfg->data.dataset, human_count(set.train.n_tokens).text,
-                 human_count(set.val.n_tokens).text,
-                 human_count(plan_vocab_size(c->cfg, set.vocab_size)).text);
-    dataset_close(&set);
+                 c->cfg->data.dataset, human_count(set->train.n_tokens).text,
+                 human_count(set->val.n_tokens).text, human_count(check_vocab_size(c)).text);
 }
 
-static Err read_hellaswag(const Config *cfg, ScoreTask *task)
+int64_t check_vocab_size(const Check *c)
 {
-    Dataset set;
-    Err err = dataset_open(&set, cfg);
-    if (!err)
-        err = hellaswag_read(task, cfg, &set);
-    dataset_close(&set);
-    return err;
+    return plan_vocab_size(c->cfg, c->has_data ? c->data.vocab_size : CONFIG_AUTO);
 }
 
-static Err read_samples(const Config *cfg, Samples *samples)
+static bool has_data(Check *c, const char *what)
 {
-    Dataset set;
-    Err err = dataset_open(&set, cfg);
-    if (!err)
-        err = samples_read(samples, cfg, &set);
-    dataset_close(&set);
-    return err;
+    if (!c->has_data)
+        check_warn(c, what, "not tested: see \"data\"");
+    return c->has_data;
 }
 
 void check_samples(Check *c)
 {
     Samples samples = {0};
-    if (c->cfg->run.sample_interval == 0)
+    if (c->cfg->run.sample_interval == 0 || !has_data(c, "samples"))
         return;
-    if (check_passed(c, "samples", comm_agree(c->comm, read_samples(c->cfg, &samples))))
+    if (check_passed(c, "samples", comm_agree(c->comm, samples_read(&samples, c->cfg, &c->data))))
         check_ok(c, "samples", "a tokenizer of %d tokens, a prompt of %" PRId64,
                  samples.tokenizer.vocab_size, samples.n_prompt);
     samples_close(&samples);
@@ -91,9 +81,9 @@ void check_hellaswag(Check *c)
 {
     ScoreTask task = {0};
     const char *path = c->cfg->run.eval_hellaswag;
-    if (!path[0])
+    if (!path[0] || !has_data(c, "hellaswag"))
         return;
-    if (check_passed(c, "hellaswag", comm_agree(c->comm, read_hellaswag(c->cfg, &task))))
+    if (check_passed(c, "hellaswag", comm_agree(c->comm, hellaswag_read(&task, c->cfg, &c->data))))
         check_ok(c, "hellaswag", "%s: %s items, the longest of %d tokens", path,
                  human_count(task.n_items).text, task.order[0].n_tokens + 1);
     score_task_close(&task);
@@ -221,11 +211,11 @@ static Err check_room(const Config *cfg, const char *dir, size_t wanted, size_t 
     return OK;
 }
 
-void check_out_dir(Check *c, int64_t vocab_size)
+void check_out_dir(Check *c)
 {
     const Config *cfg = c->cfg;
     char dir[FILE_PATH_BYTES] = "";
-    GptDims dims = gpt_dims(cfg, plan_vocab_size(cfg, vocab_size));
+    GptDims dims = gpt_dims(cfg, check_vocab_size(c));
     size_t one = checkpoint_bytes(&dims), free_bytes = 0;
     double seconds = 1;
     Err err = OK;

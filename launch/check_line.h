@@ -6,6 +6,7 @@
 
 #include "comm/comm.h"
 #include "config/config.h"
+#include "data/shards.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -14,6 +15,8 @@ extern "C" {
 typedef struct {
     const Config *cfg;
     Comm *comm;
+    Dataset data;  /* open from check_data on; its owner closes it */
+    bool has_data; /* and sound */
     int32_t n_checks, n_warnings, n_failed;
     ErrCode first; /* of what failed */
 } Check;
@@ -28,20 +31,22 @@ bool check_passed(Check *c, const char *what, Err err);
 
 /* ---- the checks; each is Collective ------------------------------------------------------ */
 
-/* *vocab_size: of the data; CONFIG_AUTO when it cannot be opened. */
-void check_data(Check *c, int64_t *vocab_size);
+/* The first: others look at the data, too. */
+void check_data(Check *c);
+/* Of the model: of the settings or the data; a guess when neither tells. Not collective. */
+int64_t check_vocab_size(const Check *c);
 /* What eval_hellaswag names, in the tokens of the data. Nothing where it is not wanted. */
 void check_hellaswag(Check *c);
 /* The tokenizer of the data, where samples are to be drawn. */
 void check_samples(Check *c);
 /* Where the run begins, and what is in out_dir already. */
 void check_start(Check *c);
-/* Room in out_dir for a checkpoint of this vocabulary, and a file written, synced and renamed. */
-void check_out_dir(Check *c, int64_t vocab_size);
+/* Room in out_dir for a checkpoint, and a file written, synced and renamed. */
+void check_out_dir(Check *c);
 /* Which rank computes where, whether all run the same program with the same libraries, clocks,
  * limits. has_device: dev is open. */
 void check_ranks(Check *c, Device *dev, bool has_device);
-void check_limits(Check *c, const Device *dev, int64_t vocab_size);
+void check_limits(Check *c, const Device *dev);
 /* Sums and gathers of tensors on the device, looked at and timed; the data plane is open. */
 void check_collectives(Check *c, Device *dev);
 

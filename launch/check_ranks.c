@@ -229,9 +229,9 @@ static Err least_limits(Comm *comm, Limits *least)
 }
 
 /* Weights and moments of a checkpoint are a file each; the second is twice as large. */
-static Err check_file_limit(const Check *c, const Limits *least, int64_t vocab_size)
+static Err check_file_limit(const Check *c, const Limits *least)
 {
-    GptDims dims = gpt_dims(c->cfg, plan_vocab_size(c->cfg, vocab_size));
+    GptDims dims = gpt_dims(c->cfg, check_vocab_size(c));
     int64_t largest = gpt_param_count(&dims, true) * 2 * (int64_t)sizeof(float);
     if (least->file_bytes < largest)
         FAIL(ERR_WRITE,
@@ -240,12 +240,12 @@ static Err check_file_limit(const Check *c, const Limits *least, int64_t vocab_s
     return OK;
 }
 
-void check_limits(Check *c, const Device *dev, int64_t vocab_size)
+void check_limits(Check *c, const Device *dev)
 {
     Limits least = {0};
     bool pins = dev->ops && dev->kind == DEVICE_CUDA && c->comm->local_world < c->comm->world;
     if (!check_passed(c, "limits", least_limits(c->comm, &least)) ||
-        !check_passed(c, "limits", check_file_limit(c, &least, vocab_size)))
+        !check_passed(c, "limits", check_file_limit(c, &least)))
         return;
     if (c->comm->local_world > 1 && least.shm_bytes < SHM_BYTES_PER_RANK)
         check_warn(c, "limits",

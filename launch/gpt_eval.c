@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launch/args.h"
 #include "launch/bind.h"
@@ -30,7 +31,10 @@ enum {
 };
 
 static const Flag FLAGS[N_FLAGS] = {
-    [FLAG_DATA] = {"data", "FILE", "loss and perplexity of a token file, a folder or a glob", NULL},
+    [FLAG_DATA] =
+        {"data", "FILE",
+         "loss and perplexity of a token file, a glob, or a folder (of it what is to validate)",
+         NULL},
     [FLAG_STRIDE] = {"stride", "N",
                      "tokens from window to window, each predicted once: less than block_size "
                      "(default) leaves more context",
@@ -99,7 +103,7 @@ static Err options_parse(Options *o, int argc, char **argv)
         FAIL(ERR_SYSTEM, "out of memory for the command line");
     Err err = args_take(o->flag, N_FLAGS, argc, argv, word, &n_words);
     if (!err && !asked(o, FLAG_HELP) && !asked(o, FLAG_VERSION)) {
-        err = args_refuse_rest(word, n_words, 1);
+        err = args_refuse_rest(FLAGS, N_FLAGS, word, n_words, 1);
         if (!err && n_words == 0)
             err = ERR_NEW(ERR_USAGE, "which model? give a directory; --help tells more");
         o->path = n_words ? word[0] : NULL;
@@ -172,6 +176,23 @@ static void say_bench(const Bench *bench)
     fflush(stdout);
 }
 
+/* Where a person watches, which is rank 0's terminal if anyone's. */
+static StatusLine begin_status(const Comm *comm)
+{
+    bool is_watched = comm->rank == 0 && isatty(STDERR_FILENO);
+    return status_line_begin(is_watched ? stderr : NULL, 0);
+}
+
+static Err score_bench(EvalModel *model, Bench *bench)
+{
+    StatusLine line = begin_status(model->scorer.comm);
+    model->scorer.status = &line;
+    Err err = score_task_run(&model->scorer, &bench->task, bench->score);
+    model->scorer.status = NULL;
+    status_line_clear(&line);
+    return err;
+}
+
 static Err run_bench(const Options *o, EvalModel *model, Bench *bench, FILE *items)
 {
     Comm *comm = model->scorer.comm;
@@ -179,7 +200,7 @@ static Err run_bench(const Options *o, EvalModel *model, Bench *bench, FILE *ite
     if (!err) /* rows as long as the longest */
         err = eval_model_open(model, &o->cfg, bench->task.order[0].n_tokens);
     if (!err)
-        err = score_task_run(&model->scorer, &bench->task, bench->score);
+        err = score_bench(model, bench);
     if (!err && comm->rank == 0)
         say_bench(bench);
     if (!err && items)
@@ -198,6 +219,17 @@ static Err check_stride(const Options *o, const EvalModel *model)
     return OK;
 }
 
+static Err score_data(EvalModel *model, const TokenFiles *files, int64_t stride, double *loss,
+                      int64_t *n_tokens)
+{
+    StatusLine line = begin_status(model->scorer.comm);
+    model->scorer.status = &line;
+    Err err = score_file_run(&model->scorer, files, stride, loss, n_tokens);
+    model->scorer.status = NULL;
+    status_line_clear(&line);
+    return err;
+}
+
 static Err run_data(const Options *o, EvalModel *model)
 {
     TokenFiles files = {0};
@@ -206,23 +238,30 @@ static Err run_data(const Options *o, EvalModel *model)
     int64_t n_tokens = 0;
     double loss = 0;
     TRY(comm_agree(comm, check_stride(o, model)));
-    Err err = comm_agree(comm, token_files_open(&files, o->flag[FLAG_DATA].text));
+    Err err = comm_agree(comm, token_files_open_val(&files, o->flag[FLAG_DATA].text));
     if (!err)
         err = eval_model_open(model, &o->cfg, T);
     if (!err)
-        err = score_file_run(&model->scorer, &files, stride, &loss, &n_tokens);
+        err = score_data(model, &files, stride, &loss, &n_tokens);
     if (!err && comm->rank == 0)
         printf("%s: %" PRId64 " tokens, loss %.6f, perplexity %.4f (block_size %" PRId64
                ", stride %" PRId64 ")\n",
-               o->flag[FLAG_DATA].text, n_tokens, loss, exp(loss), T, stride);
+               files.n_files == 1 ? files.file[0].path : o->flag[FLAG_DATA].text, n_tokens, loss,
+               exp(loss), T, stride);
     token_files_close(&files);
     return err;
 }
 
 /* ---- the run ----------------------------------------------------------------------------- */
 
+/* What "auto" came to is for those that follow, too. */
+static void keep_device(Options *o, const EvalModel *model)
+{
+    o->cfg.system.device = model->dev.kind == DEVICE_CUDA ? CONFIG_DEVICE_CUDA : CONFIG_DEVICE_CPU;
+}
+
 /* Each with memory of its own: their batches differ in shape. */
-static Err run_one(const Options *o, Comm *comm, Bench *bench, FILE *items)
+static Err run_one(Options *o, Comm *comm, Bench *bench, FILE *items)
 {
     EvalModel *model = calloc(1, sizeof *model);
     Err err = comm_agree(comm, model ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the model"));
@@ -230,13 +269,15 @@ static Err run_one(const Options *o, Comm *comm, Bench *bench, FILE *items)
         err = eval_model_find(model, o->path, comm);
     if (!err)
         err = bench ? run_bench(o, model, bench, items) : run_data(o, model);
+    if (!err)
+        keep_device(o, model);
     if (model && model->scorer.comm)
         eval_model_close(model);
     free(model);
     return err;
 }
 
-static Err run_all(const Options *o, Comm *comm, FILE *items)
+static Err run_all(Options *o, Comm *comm, FILE *items)
 {
     Bench bench[] = {{"hellaswag", FLAG_HELLASWAG, hellaswag_open, {0}, NULL},
                      {"lambada", FLAG_LAMBADA, lambada_open, {0}, NULL}};
@@ -264,7 +305,7 @@ static Err finish(ItemFile *items)
 }
 
 /* `parsed` is what this rank found in its command line. */
-static int run(const Options *o, Err parsed)
+static int run(Options *o, Err parsed)
 {
     Launcher launcher = launcher_detect();
     Comm comm = {0};

@@ -222,12 +222,18 @@ static void print_notes(const CorpusResult *r)
                 r->n_cuts);
 }
 
+static const char *plural(int64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 static Err print_corpus(const CorpusArgs *args, const CorpusResult *r)
 {
+    const int64_t n_documents = r->n_documents[SPLIT_TRAIN] + r->n_documents[SPLIT_VAL];
     print_notes(r);
-    printf("%s documents, %s of text in %d files: %s, %.1f MB/s\n",
-           human_count(r->n_documents[SPLIT_TRAIN] + r->n_documents[SPLIT_VAL]).text,
-           human_bytes(r->n_bytes).text, r->n_read, human_duration(r->seconds).text,
+    printf("%s document%s, %s of text in %d file%s: %s, %.1f MB/s\n", human_count(n_documents).text,
+           plural(n_documents), human_bytes(r->n_bytes).text, r->n_read, plural(r->n_read),
+           human_duration(r->seconds).text,
            1e-6 * (double)(r->n_bytes - r->n_bytes_earlier) / r->seconds);
     printf("vocab size: %" PRId32 "\n", r->vocab_size);
     printf("train has %s tokens\n", human_count(r->n_tokens[SPLIT_TRAIN]).text);
@@ -265,7 +271,7 @@ static Err refuse_bpe_flags(const Flag *flag)
 /* Without --tokenizer. */
 static Err require_one_text(char *const *rest, int32_t n_rest)
 {
-    TRY(args_refuse_rest(rest, n_rest, n_rest));
+    TRY(args_refuse_rest(FLAGS, N_FLAGS, rest, n_rest, n_rest));
     if (n_rest > 1 || path_is_dir(rest[0]))
         FAIL(ERR_USAGE,
              "several texts, or a folder of them, take GPT-2's tokens: --tokenizer=DIR (without "
@@ -282,7 +288,7 @@ static Err prepare(const Flag *flag, char *const *rest, int32_t n_rest)
         FAIL(ERR_USAGE,
              "no text given: name a file, or - for standard input; --help lists the flags");
     if (flag[FLAG_TOKENIZER].text)
-        TRY(args_refuse_rest(rest, n_rest, n_rest));
+        TRY(args_refuse_rest(FLAGS, N_FLAGS, rest, n_rest, n_rest));
     else
         TRY(require_one_text(rest, n_rest));
     TRY(parse_kind(flag, &kind));

@@ -48,7 +48,7 @@ static Err check_paths(const Options *o)
     for (int32_t i = 0; i < o->n_paths; i++)
         if (strcmp(o->path[i], "") == 0)
             FAIL(ERR_USAGE, "an OUT_DIR is empty");
-    return args_refuse_rest(o->path, o->n_paths, MOST_RUNS);
+    return args_refuse_rest(FLAGS, N_FLAGS, o->path, o->n_paths, MOST_RUNS);
 }
 
 static Err out_path(const Options *o, char *path)

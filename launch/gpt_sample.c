@@ -143,7 +143,7 @@ static Err options_parse(Options *o, int argc, char **argv)
         FAIL(ERR_SYSTEM, "out of memory for the command line");
     Err err = args_take(o->flag, N_FLAGS, argc, argv, rest, &n_rest);
     if (!err)
-        err = args_refuse_rest(rest, n_rest, 1);
+        err = args_refuse_rest(FLAGS, N_FLAGS, rest, n_rest, 1);
     o->model.path = n_rest > 0 ? rest[0] : NULL;
     free(rest);
     TRY(err);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/nearest.h"
 #include "config/value.h"
 
 /* ---- the table --------------------------------------------------------------------------- */
@@ -201,50 +202,12 @@ bool field_is_ignored(const char *key)
     return false;
 }
 
-static char fold(char c)
-{
-    return c == '-' ? '_' : (char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-}
-
-/* Fewest insertions, deletions and changes that turn a into b (Levenshtein 1966), row by row. */
-static int edit_distance(const char *a, const char *b)
-{
-    int row[FIELD_KEY_BYTES], n = (int)strlen(b);
-    for (int j = 0; j <= n; j++)
-        row[j] = j;
-    for (int i = 1; *a; a++, i++) {
-        int diagonal = row[0];
-        row[0] = i;
-        for (int j = 1; j <= n; j++) {
-            int best = diagonal + (fold(*a) != fold(b[j - 1]));
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            diagonal = row[j];
-            row[j] = best;
-        }
-    }
-    return row[n];
-}
-
 const char *field_nearest_key(const char *key)
 {
-    const char *nearest = NULL;
-    size_t n = strlen(key);
-    if (n >= 2 * FIELD_KEY_BYTES) /* farther from each key than a quarter of it */
-        return NULL;
-    int best = 2 + (int)(n / 4);
-    for (int32_t i = 0; i < N_FIELDS + N_IGNORED; i++) {
-        const char *known = i < N_FIELDS ? FIELDS[i].key : IGNORED[i - N_FIELDS];
-        int lengths_differ = abs((int)n - (int)strlen(known)); /* at least so many changes */
-        int distance = lengths_differ < best ? edit_distance(key, known) : best;
-        if (distance < best) {
-            best = distance;
-            nearest = known;
-        }
-    }
-    return nearest;
+    Nearest nearest = nearest_begin(key);
+    for (int32_t i = 0; i < N_FIELDS + N_IGNORED; i++)
+        nearest_try(&nearest, i < N_FIELDS ? FIELDS[i].key : IGNORED[i - N_FIELDS]);
+    return nearest.known;
 }
 
 /* ---- words ------------------------------------------------------------------------------- */

@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/status_line.h"
 #include "data/staging.h"
 
-enum { CHUNK_TOKENS = 1 << 14, PROGRESS_CHUNKS = 256 };
+enum { CHUNK_TOKENS = 1 << 14 };
 
 /* The results, and a text from standard input. In the order in which they are published. */
 typedef enum { FILE_VAL, FILE_META, FILE_TRAIN, FILE_SPOOL, N_FILES } PrepareFile;
@@ -19,6 +20,7 @@ typedef struct {
     Staging staging;
     char temporary[N_FILES][FILE_PATH_BYTES];
     FileMap text;
+    StatusLine line;
 } Preparation;
 
 static Err name_files(Preparation *p)
@@ -83,28 +85,13 @@ static Err map_text(Preparation *p)
 
 /* ---- tokens ------------------------------------------------------------------------------ */
 
-static void show_progress(const Preparation *p, const char *doing, size_t at)
-{
-    FILE *out = p->args->progress;
-    if (!out)
-        return;
-    fprintf(out, "\r%-18s %3.0f%%", doing, 100.0 * (double)at / (double)p->text.n_bytes);
-    fflush(out);
-}
-
-static void clear_progress(const Preparation *p)
-{
-    if (p->args->progress)
-        fputs("\r                       \r", p->args->progress);
-}
-
-static Err make_tokenizer(const Preparation *p, Tokenizer *t)
+static Err make_tokenizer(Preparation *p, Tokenizer *t)
 {
     if (p->args->kind == TOKENIZER_BYTE) {
         tokenizer_bytes(t);
         return OK;
     }
-    show_progress(p, "finding characters", 0);
+    status_line_show(&p->line, -1, "finding characters");
     Err err = tokenizer_from_text(t, (const char *)p->text.data, p->text.n_bytes);
     return err_prefix(err, "%s", input_name(p->args));
 }
@@ -143,21 +130,20 @@ static Err write_chunk(const Preparation *p, const Tokenizer *t, size_t *at, int
     return file_write(out, token, (size_t)n * sizeof *token);
 }
 
-static Err write_tokens(const Preparation *p, const Tokenizer *t, size_t *at, int64_t n_tokens,
+static Err write_tokens(Preparation *p, const Tokenizer *t, size_t *at, int64_t n_tokens,
                         FileWriter *out)
 {
-    for (int64_t chunk = 0; n_tokens > 0; chunk++) {
+    while (n_tokens > 0) {
         int64_t n = n_tokens < CHUNK_TOKENS ? n_tokens : CHUNK_TOKENS;
         TRY(write_chunk(p, t, at, n, out));
         n_tokens -= n;
-        if (chunk % PROGRESS_CHUNKS == 0)
-            show_progress(p, "encoding", *at);
+        status_line_show(&p->line, (double)*at / (double)p->text.n_bytes, "encoding");
     }
     return OK;
 }
 
 /* The next n_tokens of the text, complete and on disk under a temporary name. */
-static Err write_token_file(const Preparation *p, const Tokenizer *t, size_t *at, int64_t n_tokens,
+static Err write_token_file(Preparation *p, const Tokenizer *t, size_t *at, int64_t n_tokens,
                             PrepareFile file)
 {
     FileWriter *out = NULL;
@@ -204,7 +190,7 @@ static Err prepare(Preparation *p, PrepareResult *result)
 
 static void clean_up(Preparation *p, bool failed)
 {
-    clear_progress(p);
+    status_line_clear(&p->line);
     file_unmap(&p->text);
     for (int i = 0; i < N_FILES; i++)
         err_free(staging_discard(&p->staging,
@@ -223,6 +209,7 @@ Err prepare_text(const PrepareArgs *args, PrepareResult *result)
     if (!p)
         FAIL(ERR_SYSTEM, "out of memory");
     p->args = args;
+    p->line = status_line_begin(args->progress, 0);
     Err err = prepare(p, result);
     clean_up(p, err != OK);
     if (err)

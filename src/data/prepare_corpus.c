@@ -9,9 +9,10 @@
 #include "base/activity.h"
 #include "base/check.h"
 #include "base/human.h"
+#include "base/status_line.h"
 #include "data/tokenizer.h"
 
-enum { PROGRESS_NS = 200000000, VERSION_BYTES = 14 };
+enum { VERSION_BYTES = 14 };
 
 /* The reader fills a slot, a thread takes and encodes it, the reader empties it. */
 typedef enum { SLOT_EMPTY, SLOT_FILLED, SLOT_TAKEN, SLOT_ENCODED } SlotState;
@@ -47,8 +48,8 @@ typedef struct {
     bool is_ours; /* what is in the folder under temporary names */
     bool can_go_on;
     uint64_t fingerprint;
-    size_t n_stored_earlier; /* bytes of the input, as it is stored, before this run's first */
-    int64_t begin_ns, shown_ns, saved_ns;
+    StatusLine line;
+    int64_t begin_ns, saved_ns;
 } Job;
 
 /* A point from which a killed run goes on, in a file of this machine's own: this, and its hash. */
@@ -272,29 +273,20 @@ static Err go_on(Job *job, bool *goes_on)
 
 /* ---- what comes back --------------------------------------------------------------------- */
 
-static void show_progress(Job *job)
+/* How much of the input is read, 0 to 1; -1: its length is not known. */
+static double part_read(const Job *job)
 {
-    FILE *out = job->args->progress;
-    int64_t now = activity_now_ns();
-    if (!out || now - job->shown_ns < PROGRESS_NS)
-        return;
-    job->shown_ns = now;
-    double seconds = 1e-9 * (double)(now - job->begin_ns);
-    double done = (double)corpus_stored(job->reader), all = (double)job->corpus.n_bytes;
-    double done_earlier = (double)job->n_stored_earlier;
-    fprintf(out, "\r%s of text, %.1f MB/s", human_bytes(job->result->n_bytes).text,
-            1e-6 * (double)(job->result->n_bytes - job->result->n_bytes_earlier) / seconds);
-    if (done > done_earlier && all > 0)
-        fprintf(out, ", %.0f%%, %s left", 100 * done / all,
-                human_duration(seconds * (all - done) / (done - done_earlier)).text);
-    fputs("\x1b[K", out); /* clear what is left of a longer line */
-    fflush(out);
+    double all = (double)job->corpus.n_bytes;
+    return all > 0 ? (double)corpus_stored(job->reader) / all : -1;
 }
 
-static void clear_progress(const Job *job)
+static void show_progress(Job *job)
 {
-    if (job->args->progress)
-        fputs("\r\x1b[K", job->args->progress);
+    const CorpusResult *r = job->result;
+    double seconds = 1e-9 * (double)(activity_now_ns() - job->begin_ns);
+    status_line_show(&job->line, part_read(job), "%s of text, %.1f MB/s",
+                     human_bytes(r->n_bytes).text,
+                     1e-6 * (double)(r->n_bytes - r->n_bytes_earlier) / seconds);
 }
 
 static Err note_bad_lines(Job *job, const Slot *slot)
@@ -482,7 +474,6 @@ static Err open_room(Job *job)
     bool goes_on = false;
     job->is_ours = true;
     TRY(go_on(job, &goes_on));
-    job->n_stored_earlier = corpus_stored(job->reader);
     if (goes_on)
         return OK;
     TRY(staging_make_room(&job->staging));
@@ -534,6 +525,7 @@ static Err prepare(Job *job)
     CorpusResult *result = job->result;
     TRY(open_all(job));
     job->begin_ns = job->saved_ns = activity_now_ns();
+    job->line = status_line_begin(job->args->progress, part_read(job));
     TRY(encode_all(job));
     for (int i = 0; i < N_SPLITS; i++) {
         result->n_tokens[i] = token_out_tokens(job->out, (CorpusSplit)i);
@@ -550,7 +542,7 @@ static Err prepare(Job *job)
 
 static void clean_up(Job *job, bool failed)
 {
-    clear_progress(job);
+    status_line_clear(&job->line);
     if (job->is_ours)
         err_free(staging_remove_final(&job->staging, JOURNAL_NAME));
     token_out_close(job->out);

@@ -427,6 +427,20 @@ static Err split_open(TokenFiles *files, const PathList *list, const char *split
     return err;
 }
 
+Err token_files_open_val(TokenFiles *files, const char *spec)
+{
+    *files = (TokenFiles){0};
+    PathList list = {0};
+    Err err = path_is_dir(spec) ? list_spec(&list, spec) : OK;
+    bool nanogpt = has_nanogpt_name(&list), has_val = false;
+    for (int32_t i = 0; i < list.n_paths; i++)
+        has_val |= belongs(list.path[i], "val", nanogpt);
+    if (!err)
+        err = has_val ? split_open(files, &list, "val", spec) : token_files_open(files, spec);
+    list_free(&list);
+    return err;
+}
+
 /* dir = the folder of the first training file. */
 static void folder_of(char dir[FILE_PATH_BYTES], const Dataset *set)
 {

@@ -33,6 +33,9 @@ typedef struct {
  * matches), ERR_DATA (empty, odd size, bad header, count and size disagree). Release with
  * token_files_close. */
 Err token_files_open(TokenFiles *files, const char *spec);
+/* The same to measure a model by: of a directory only the files to validate, as dataset_open tells
+ * them, when there are any. */
+Err token_files_open_val(TokenFiles *files, const char *spec);
 void token_files_close(TokenFiles *files);
 
 /* Every token of [begin, begin + n) is below vocab_size, else ERR_DATA names file, position and

@@ -51,9 +51,9 @@ const four = v => Math.abs(v) < 1e4 && Math.abs(v) >= 1e-3 ? v.toFixed(4) : v.to
 const plain = v => minus(String(Number(v.toPrecision(4))));
 
 const AXES = {
-    i: { tick: compact, value: v => "Step " + group(v) },
-    t: { tick: compact, value: v => compact(v) + " tokens" },
-    s: { tick: duration, value: v => "After " + (duration(v) || "0s") },
+    i: { title: "steps", tick: compact, value: v => "Step " + group(v) },
+    t: { title: "tokens", tick: compact, value: v => compact(v) + " tokens" },
+    s: { title: "time", tick: duration, value: v => "After " + (duration(v) || "0s") },
 };
 
 // ---- the document -----------------------------------------------------------------------------
@@ -270,6 +270,7 @@ class Chart {
             const x = this.px(v), text = AXES[view.x].tick(v);
             label(Math.min(x, right - text.length * 3.2), bottom + 19, text, "middle");
         }
+        label(right, bottom - 6, AXES[view.x].title, "end");
         return list;
     }
 

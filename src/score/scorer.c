@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/human.h"
 
 enum { NO_TARGET = -1 };
 
@@ -128,6 +129,12 @@ Err score_group_run(const Scorer *s, const ScoreTask *task, int64_t first, int64
     return OK;
 }
 
+static void show_part(const Scorer *s, int64_t done, int64_t all, const char *what)
+{
+    status_line_show(s->status, (double)done / (double)all, "%s of %s %s", human_count(done).text,
+                     human_count(all).text, what);
+}
+
 /* Groups go round the ranks; score: in the file's order, zeros where another rank is at work. */
 static Err score_share(const Scorer *s, const ScoreTask *task, RowScore *score)
 {
@@ -141,6 +148,7 @@ static Err score_share(const Scorer *s, const ScoreTask *task, RowScore *score)
         for (int64_t i = 0; i < n; i++)
             memcpy(score + task->order[first + i].item * task->n_choices,
                    of_group + i * task->n_choices, (size_t)task->n_choices * sizeof *score);
+        show_part(s, first + n, task->n_items, "items");
     }
     return OK;
 }
@@ -285,6 +293,7 @@ static Err sum_share(const Scorer *s, const TokenFiles *files, int64_t stride, i
             sum->nll += row.nll;
             sum->n_tokens += (double)row.n_tokens;
         }
+        show_part(s, w + B, n, "windows");
     }
     return OK;
 }

@@ -143,7 +143,7 @@ static Err parse(Options *o, int argc, char **argv)
     memcpy(o->flag, FLAGS, sizeof FLAGS);
     Err err = args_take(o->flag, N_FLAGS, argc, argv, rest, &n_rest);
     if (!err)
-        err = args_refuse_rest(rest, n_rest, 0);
+        err = args_refuse_rest(FLAGS, N_FLAGS, rest, n_rest, 0);
     free(rest);
     TRY(err);
     o->n_threads = omp_get_max_threads();

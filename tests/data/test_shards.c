@@ -66,6 +66,14 @@ static void check_refused(Temp *temp, const char *spec, ErrCode code, const char
     assert_null(files.file);
 }
 
+static void check_val_counts_from(Temp *temp, const char *spec, int32_t first, int64_t n)
+{
+    TokenFiles files;
+    check_no_err(token_files_open_val(&files, temp_path(temp, spec)));
+    assert_counts_from(&files, first, n);
+    token_files_close(&files);
+}
+
 /* ---- what can be read -------------------------------------------------------------------- */
 
 static void test_nanogpt_file(void **state)
@@ -94,6 +102,16 @@ static void test_directory_is_its_bin_files_sorted(void **state)
     temp_write_text(*state, "notes.txt", "odd");
     temp_write_text(*state, "a.binary", "odd");
     check_counts_from(*state, ".", 0, 60);
+}
+
+static void test_of_a_directory_the_files_to_validate_measure(void **state)
+{
+    write_plain(*state, "owt_train_0.bin", 0, 10);
+    check_val_counts_from(*state, ".", 0, 10); /* there is nothing else */
+    write_plain(*state, "owt_val_1.bin", 60, 5);
+    write_plain(*state, "owt_val_0.bin", 50, 10);
+    check_val_counts_from(*state, ".", 50, 15);
+    check_val_counts_from(*state, "owt_train_0.bin", 0, 10);
 }
 
 static void test_pattern_is_its_matches_sorted(void **state)
@@ -366,6 +384,7 @@ int main(void)
         T(test_nanogpt_file_of_one_token),
         T(test_llmc_shard),
         T(test_directory_is_its_bin_files_sorted),
+        T(test_of_a_directory_the_files_to_validate_measure),
         T(test_pattern_is_its_matches_sorted),
         T(test_file_with_the_name_of_a_pattern_is_that_file),
         T(test_reads_cross_file_borders),

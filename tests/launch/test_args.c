@@ -97,14 +97,29 @@ static void a_flag_given_twice_is_refused(void **state)
     check_err(TAKE(&t, "--plan", "--plan"), ERR_USAGE, "--plan was given twice");
 }
 
+/* Of a program with the flags of `take`. */
+static Err refuse(char *const *rest, int32_t n_rest, int32_t n_allowed)
+{
+    const Flag known[] = {{"world", "N", "", NULL}, {"out_dir", "DIR", "", NULL}};
+    return args_refuse_rest(known, 2, rest, n_rest, n_allowed);
+}
+
 static void unknown_arguments_are_named(void **state)
 {
     (void)state;
     char *flag[] = {"text", "--x"}, *words[] = {"text", "more"}, *dash[] = {"-"};
-    check_err(args_refuse_rest(flag, 2, 2), ERR_USAGE, "unknown argument --x");
-    check_err(args_refuse_rest(words, 2, 1), ERR_USAGE, "unknown argument more");
-    check_no_err(args_refuse_rest(words, 2, 2));
-    check_no_err(args_refuse_rest(dash, 1, 1)); /* standard input */
+    check_err(refuse(flag, 2, 2), ERR_USAGE, "unknown argument --x; --help lists");
+    check_err(refuse(words, 2, 1), ERR_USAGE, "unknown argument more; --help lists");
+    check_no_err(refuse(words, 2, 2));
+    check_no_err(refuse(dash, 1, 1)); /* standard input */
+}
+
+static void the_nearest_flag_is_named(void **state)
+{
+    (void)state;
+    char *near[] = {"--outdir=x"}, *single[] = {"-worlds"};
+    check_err(refuse(near, 1, 1), ERR_USAGE, "argument --outdir=x; did you mean --out_dir?");
+    check_err(refuse(single, 1, 1), ERR_USAGE, "argument -worlds; did you mean --world?");
 }
 
 static void integers_have_bounds(void **state)
@@ -166,6 +181,7 @@ int main(void)
         cmocka_unit_test(a_switch_takes_no_value),
         cmocka_unit_test(a_flag_given_twice_is_refused),
         cmocka_unit_test(unknown_arguments_are_named),
+        cmocka_unit_test(the_nearest_flag_is_named),
         cmocka_unit_test(integers_have_bounds),
         cmocka_unit_test(numbers_have_bounds),
         cmocka_unit_test(a_choice_is_one_of_its_words),

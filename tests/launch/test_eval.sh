@@ -11,6 +11,13 @@ ours=$(sed -n 's/.*loss \([0-9.]*\),.*/\1/p' eval.log)
 theirs=$(sed -n 's/.*val loss \([0-9.]*\).*/\1/p' out.log | tail -1) # of windows without the remainder
 awk -v a="$ours" -v b="$theirs" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 < 4e-4) }' || fail "loss $ours, in training $theirs"
 
+"$bin/gpt_eval" out --device=cpu --data=data/text >folder.log 2>&1 || fail "a folder: rc $?: $(cat folder.log)"
+diff <(grep tokens, eval.log) <(grep tokens, folder.log) || fail "of a folder val.bin measures"
+# A person sees how far it is, and in the end only the figures.
+script -qec "$bin/gpt_eval out --device=cpu --data=data/text/val.bin" /dev/null >terminal.log || fail "on a terminal: rc $?"
+grep -Eq '[0-9,]+ of [0-9,]+ windows, [0-9]+%' terminal.log || fail "no progress: $(cat -v terminal.log)"
+[ "$(tr '\r' '\n' <terminal.log | sed 's/\x1b\[K//' | grep tokens,)" = "$(cat eval.log)" ] || fail "figures: $(cat -v terminal.log)"
+
 refuse() { # CODE PATTERN ARGS...
     local wanted=$1 pattern=$2 code
     shift 2
