@@ -41,19 +41,54 @@ run_tests() { # FOLDER CTEST_OPTIONS...: $at_once
     ctest --test-dir "$1" -j "${at_once:-$jobs}" --output-on-failure --no-tests=error "${@:2}"
 }
 
+# The other builds are made behind the tests of the ones before, at the lowest priority: tests wait a good part of their
+# time. Each leaves what it printed in FOLDER.log, and FOLDER.built.
+build_others() {
+    build_one build-asan -DGPT_CUDA=off -DGPT_SANITIZE=address,undefined
+    build_one build-emulated -DGPT_CUDA=emulated
+    target=suites build_one build-emulated-asan -DGPT_CUDA=emulated -DGPT_SANITIZE=address,undefined
+    if [ -n "$nvcc" ]; then # what ptxas says of registers and spills is looked at: cuda_registers compiles once more for that
+        build_one build-cuda -DGPT_CUDA=on -DGPT_CUDA_ARCH=80 -DGPT_TESTS=OFF -DCMAKE_CUDA_FLAGS=-Xptxas=-v
+    fi
+}
+
+build_one() { # as build
+    build "$@" -DGPT_PROGRAM_DIR="$PWD/$1/bin" >"$1.log" 2>&1
+    touch "$1.built"
+}
+
+await_build() { # FOLDER
+    until [ -e "$1.built" ]; do
+        kill -0 "$builder" 2>/dev/null || [ -e "$1.built" ] || { cat "$1.log"; echo "$1 cannot be built"; exit 1; }
+        sleep 0.5
+    done
+    cat "$1.log"
+    mv "$1.log" "$1/build.log"
+    rm "$1.built"
+}
+
 build build -DGPT_CUDA=off
 at_once=$((jobs + 2)) # a good part of the tests wait: for limits of time, for other ranks, for Slurm
-# What of e2e_zero2 needs no GPU runs with the rest of it, below.
-if $quick; then run_tests build; else run_tests build -E '^e2e_zero2$'; fi
 if $quick; then
+    run_tests build
     echo "== all tests passed"
     exit 0
 fi
 
-build build-asan -DGPT_CUDA=off -DGPT_SANITIZE=address,undefined \
-    -DGPT_PROGRAM_DIR="$PWD/build-asan/bin"
+nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
+rm -f build-*.built
+set -m # in a process group of its own, which can be ended as a whole
+(renice -n 19 "$BASHPID" >/dev/null 2>&1 || true; build_others) &
+builder=$!
+set +m
+trap 'kill -- "-$builder" 2>/dev/null || true' EXIT
+
+# What of e2e_zero2 needs no GPU runs with the rest of it, below.
+run_tests build -E '^e2e_zero2$'
+
 # At most two ranks. Faults are injected, and files fuzzed (with sanitizers of its own), in the build above; what the
 # scripts left out here run is in the suites of optim, train, model and config.
+await_build build-asan
 GPT_MAX_RANKS=2 run_tests build-asan -LE '^fault$' \
     -E '_np[134]$|^fuzz_|^plan_choose$|^e2e_(zero2|ranks|repeat|resume|numbers|signals|watching|bad_input)$|^launch_sample$|^house_|^slurm_'
 
@@ -61,15 +96,14 @@ GPT_MAX_RANKS=2 run_tests build-asan -LE '^fault$' \
 # run on four ranks, scripts on up to two (--long: four, and more of them).
 emulated_ranks=2 emulated_scripts='cuda|machine|nccl|zero2'
 $long && emulated_ranks=4 emulated_scripts+='|offload'
-build build-emulated -DGPT_CUDA=emulated -DGPT_PROGRAM_DIR="$PWD/build-emulated/bin"
+await_build build-emulated
 GPT_MAX_RANKS=$emulated_ranks run_tests build-emulated \
     -E '^cuda_registers$|^train_watchdog$|^comm_(abort|control|single)|_np[123]$' \
     -R "^(kernels_|cuda_|gpu_|comm_|optim_|train_|model_|e2e_($emulated_scripts)\$)"
 
 # The op suites there again, in bfloat16 (whose kernels have all that the others have): every access to memory, and with
 # --long every pair of accesses that no barrier orders. tests/cuda_on_cpu/README.md says how to run all dtypes.
-target=suites build build-emulated-asan -DGPT_CUDA=emulated \
-    -DGPT_SANITIZE=address,undefined -DGPT_PROGRAM_DIR="$PWD/build-emulated-asan/bin"
+await_build build-emulated-asan
 GPT_OP_VARIANT=cuda-bf16 run_tests build-emulated-asan -L '^suites$'
 if $long && command -v clang++ >/dev/null; then
     target=suites CC=clang CXX=clang++ build build-emulated-tsan -DGPT_CUDA=emulated -DGPT_SANITIZE=thread \
@@ -80,11 +114,8 @@ else
     echo "skipped: ThreadSanitizer on the emulated GPU (it takes --long, and clang)"
 fi
 
-if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then
-    # What ptxas says of registers and spills is looked at (the test cuda_registers compiles once more for that).
-    mkdir -p build-cuda
-    build build-cuda -DGPT_CUDA=on -DGPT_CUDA_ARCH=80 -DGPT_TESTS=OFF -DGPT_PROGRAM_DIR="$PWD/build-cuda/bin" \
-        -DCMAKE_CUDA_FLAGS=-Xptxas=-v >build-cuda/build.log 2>&1 || { cat build-cuda/build.log; exit 1; }
+if [ -n "$nvcc" ]; then
+    await_build build-cuda >/dev/null
     tests/cuda/test_registers.sh --log build-cuda/build.log
     ./build-cuda/bin/gpt_ddp --version
     if command -v nvidia-smi >/dev/null; then
