@@ -232,6 +232,21 @@ static void a_draw_is_a_function_of_seed_sample_and_position(void **state)
         assert_true(n_same[i] < 600);
 }
 
+/* Nor do samples, each from its first token on, share the numbers they are drawn with. */
+static void samples_are_drawn_independently(void **state)
+{
+    (void)state;
+    const Sampler sampler = {.temperature = 1, .seed = 1};
+    int n_same[3] = {0};
+    for (uint64_t i = 0; i < 1000; i++) {
+        n_same[0] += pick(sampler, LOGITS, 0, i + 1) == pick(sampler, LOGITS, 1, i);
+        n_same[1] += pick(sampler, LOGITS, i, 0) == pick(sampler, LOGITS, 0, i);
+        n_same[2] += pick(sampler, LOGITS, i, i) == pick(sampler, LOGITS, 0, 0);
+    }
+    for (int i = 0; i < 3; i++)
+        assert_true(n_same[i] < 600);
+}
+
 static void impossible_tokens_are_never_drawn(void **state)
 {
     (void)state;
@@ -266,6 +281,7 @@ int main(void)
         cmocka_unit_test(top_k_past_the_vocabulary_is_all_of_it),
         cmocka_unit_test(top_k_threshold_is_the_kth_largest),
         cmocka_unit_test(a_draw_is_a_function_of_seed_sample_and_position),
+        cmocka_unit_test(samples_are_drawn_independently),
         cmocka_unit_test(impossible_tokens_are_never_drawn),
         cmocka_unit_test(a_diverged_model_still_gives_a_token),
     };
