@@ -78,6 +78,19 @@ static bool asked(const Options *o, int32_t flag)
     return o->flag[flag].text != NULL;
 }
 
+/* What a flag is for must be asked, or it would be left out without a word. */
+static Err check_uses(const Options *o)
+{
+    const bool has_items = asked(o, FLAG_HELLASWAG) || asked(o, FLAG_LAMBADA);
+    if (asked(o, FLAG_STRIDE) && !asked(o, FLAG_DATA))
+        FAIL(ERR_USAGE, "--stride is for --data");
+    if (asked(o, FLAG_MAX_ITEMS) && !has_items)
+        FAIL(ERR_USAGE, "--max_items is for --hellaswag and --lambada");
+    if (asked(o, FLAG_ITEMS) && !has_items)
+        FAIL(ERR_USAGE, "--items is for --hellaswag and --lambada");
+    return OK;
+}
+
 static Err parse_values(Options *o)
 {
     TRY(args_integer(&o->flag[FLAG_STRIDE], 1, INT32_MAX, &o->stride));
@@ -89,9 +102,7 @@ static Err parse_values(Options *o)
         TRY(config_set(&o->cfg, "command line", "dtype", o->flag[FLAG_DTYPE].text));
     if (!asked(o, FLAG_DATA) && !asked(o, FLAG_HELLASWAG) && !asked(o, FLAG_LAMBADA))
         FAIL(ERR_USAGE, "nothing to do: give --data, --hellaswag or --lambada with a file");
-    if (asked(o, FLAG_STRIDE) && !asked(o, FLAG_DATA))
-        FAIL(ERR_USAGE, "--stride is for --data");
-    return OK;
+    return check_uses(o);
 }
 
 static Err options_parse(Options *o, int argc, char **argv)

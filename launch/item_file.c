@@ -11,6 +11,8 @@ static Err check_place(const char *path)
 {
     char beside[FILE_PATH_BYTES];
     FileWriter *file = NULL;
+    if (!path[0])
+        FAIL(ERR_USAGE, "is empty: name a file");
     if (path_is_dir(path))
         FAIL(ERR_WRITE, "is a directory");
     if (path_is_stream(path))

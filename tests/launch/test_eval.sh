@@ -33,6 +33,9 @@ refuse 64 'which model' --data=x.bin
 refuse 64 'nothing to do' out
 refuse 64 'unknown|no-such' out --no-such=1
 refuse 64 'stride is for --data' out --lambada=l.jsonl --stride=3
+refuse 64 'max_items is for --hellaswag and --lambada' out --data=data/text/val.bin --max_items=3
+refuse 64 'items is for --hellaswag and --lambada' out --data=data/text/val.bin --items=items
+refuse 64 'items=: is empty' out --lambada=l.jsonl --items=
 refuse 64 'at most the model.s block_size of 12' out --data=data/text/val.bin --stride=13
 refuse 64 'device' out --data=data/text/val.bin --device=tpu
 refuse 66 'no such directory' nowhere --data=data/text/val.bin
