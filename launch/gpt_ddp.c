@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/nearest.h"
 #include "launch/args.h"
 #include "launch/bind.h"
 #include "launch/cache.h"
@@ -102,12 +103,48 @@ static Err parse_plan_flags(Options *o)
     return OK;
 }
 
+static void try_setting(void *nearest, const char *key, const char *value)
+{
+    (void)value;
+    nearest_try(nearest, key);
+}
+
+/* A flag that a word may have been meant for, when no setting is as near. */
+static Err refuse_flag(const Options *o, const char *word)
+{
+    char name[2 * NEAREST_WORD_BYTES];
+    const char *begin = word + strspn(word, "-"), *setting;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(begin, "="), begin);
+    Nearest nearest = nearest_begin(name);
+    config_visit(&o->cfg, try_setting, &nearest);
+    setting = nearest.known;
+    for (int32_t i = 0; i < N_FLAGS; i++)
+        nearest_try(&nearest, FLAGS[i].name);
+    if (nearest.known != setting)
+        FAIL(ERR_USAGE, "unknown argument %s; did you mean --%s?", word, nearest.known);
+    return OK;
+}
+
+/* The settings know nothing of the flags: a word they refuse may be one. */
+static Err load_settings(Options *o, const char *path, char **word, int32_t n_words)
+{
+    Err err = config_load(&o->cfg, path, n_words, word);
+    for (int32_t i = 0; i < n_words && err; i++) {
+        Err flag = refuse_flag(o, word[i]);
+        if (flag) {
+            err_free(err);
+            return flag;
+        }
+    }
+    return err;
+}
+
 static Err load_config(Options *o, char **word, int32_t n_words)
 {
     const char *path = NULL;
     int32_t n_overrides = 0;
     TRY(split_words(word, n_words, &path, &n_overrides));
-    TRY(config_load(&o->cfg, path, n_overrides, word));
+    TRY(load_settings(o, path, word, n_overrides));
     TRY(checkpoint_adopt_shape(&o->cfg));
     return parse_plan_flags(o);
 }

@@ -85,6 +85,8 @@ vocab=$(sed -n 's/.*"vocab_size" *: *\([0-9]*\).*/\1/p' data/text/meta.json)
 
 # ---- the command line and the config file ----
 refuse 64 'learning_rat.*did you mean learning_rate' --learning_rat=1e-3
+refuse 64 'unknown argument --chek; did you mean --check' --chek
+refuse 64 'unknown argument --plann=json; did you mean --plan' --plann=json
 refuse 64 'n_layer = twelve is not a whole number; use 1 to 1000' --n_layer=twelve
 refuse_setting 64 'n_layer = 0 is out of bounds; use 1 to' --n_layer=0
 refuse_setting 64 'max_iters = 1e30 is .*; use 1 to' --max_iters=1e30
