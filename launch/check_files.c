@@ -52,6 +52,10 @@ void check_data(Check *c)
         check_ok(c, "data", "%s: %s tokens to train, %s to validate, vocabulary of %s",
                  c->cfg->data.dataset, human_count(set->train.n_tokens).text,
                  human_count(set->val.n_tokens).text, human_count(check_vocab_size(c)).text);
+    if (c->has_data && dataset_is_foreign(set, c->cfg))
+        check_warn(c, "data",
+                   "a vocabulary of %s, the model one of %s: its tokens mean other texts",
+                   human_count(set->vocab_size).text, human_count(check_vocab_size(c)).text);
 }
 
 int64_t check_vocab_size(const Check *c)

@@ -480,6 +480,18 @@ static Err read_pickle(Dataset *set, int64_t given)
     return OK;
 }
 
+/* `given` may be the model's, which nobody typed. */
+static Err refuse_smaller(const Dataset *set, const Config *cfg, int64_t given)
+{
+    if (config_init_kind(cfg) == INIT_DIRECTORY && !config_is_given(cfg, "vocab_size"))
+        FAIL(ERR_USAGE,
+             "the model in %s has a vocabulary of %" PRId64 ", %s one of %" PRId64
+             ": make the data with the model's tokenizer",
+             cfg->model.init_from, given, set->meta_path, set->vocab_size);
+    FAIL(ERR_USAGE, "vocab_size = %" PRId64 " is below the %" PRId64 " of %s: leave it auto", given,
+         set->vocab_size, set->meta_path);
+}
+
 /* meta_path and vocab_size. */
 static Err find_vocabulary(Dataset *set, const Config *cfg)
 {
@@ -496,8 +508,7 @@ static Err find_vocabulary(Dataset *set, const Config *cfg)
             set->meta_path[0] = '\0';
     }
     if (given != CONFIG_AUTO && given < set->vocab_size)
-        FAIL(ERR_USAGE, "vocab_size = %" PRId64 " is below the %" PRId64 " of %s: leave it auto",
-             given, set->vocab_size, set->meta_path);
+        return refuse_smaller(set, cfg, given);
     return OK;
 }
 
@@ -532,4 +543,18 @@ Err dataset_tokenizer(const Dataset *set, Tokenizer *t)
     folder_of(dir, set);
     *t = (Tokenizer){0};
     return tokenizer_open_dir(t, dir);
+}
+
+bool dataset_is_foreign(const Dataset *set, const Config *cfg)
+{
+    Tokenizer t;
+    if (config_init_kind(cfg) != INIT_DIRECTORY || config_is_given(cfg, "vocab_size") ||
+        set->vocab_size == CONFIG_AUTO || set->vocab_size == cfg->model.vocab_size)
+        return false;
+    Err err = dataset_tokenizer(set, &t);
+    bool is_gpt2s = !err && t.kind == TOKENIZER_BPE;
+    if (!err)
+        tokenizer_free(&t);
+    err_free(err);
+    return !is_gpt2s;
 }

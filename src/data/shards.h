@@ -61,6 +61,10 @@ typedef struct {
  * meta.pkl where vocab_size is given: it is left alone then. */
 Err dataset_open(Dataset *set, const Config *cfg);
 void dataset_close(Dataset *set);
+/* With init_from = DIR, whose shape cfg has: is the vocabulary of the data not the model's, so that
+ * a token means another text there? False when it is not known, when vocab_size is given, and where
+ * the model has more tokens than GPT-2's data need: nobody reads those. */
+bool dataset_is_foreign(const Dataset *set, const Config *cfg);
 /* The tokenizer of its tokens, from the files beside the first training file; errors as
  * tokenizer_open_dir. Release with tokenizer_free. */
 Err dataset_tokenizer(const Dataset *set, Tokenizer *t);

@@ -261,6 +261,12 @@ static Err start_from_weights(Trainer *t, const char *dir)
 {
     TRY(comm_agree(t->comm, checkpoint_load_weights(dir, &t->model, &t->optim, t->dev)));
     log_say(&t->log, "initializing from the weights in %s", dir);
+    if (t->log.console && dataset_is_foreign(&t->data, t->cfg))
+        log_say(&t->log,
+                "warning: dataset %s has a vocabulary of %s, the model one of %s: its tokens mean "
+                "other texts there",
+                t->cfg->data.dataset, human_count(t->data.vocab_size).text,
+                human_count(t->model.dims.vocab_size).text);
     return OK;
 }
 

@@ -13,6 +13,7 @@
 #include "data/shards.h"
 #include "tests/support/check_err.h"
 #include "tests/support/temp.h"
+#include "tests/support/toy_bpe.h"
 
 static const char META_2[] = "{\"format\":\"gpt_ddp.tokenizer\",\"version\":1,\"kind\":\"char\","
                              "\"vocab_size\":2,\"itos\":[\"a\",\"b\"]}";
@@ -66,6 +67,7 @@ static Config config_of(const char *dataset)
     Config cfg = {0};
     snprintf(cfg.data.dataset, sizeof cfg.data.dataset, "%s", dataset);
     snprintf(cfg.data.data_dir, sizeof cfg.data.data_dir, "data");
+    snprintf(cfg.model.init_from, sizeof cfg.model.init_from, "scratch");
     cfg.model.vocab_size = CONFIG_AUTO;
     return cfg;
 }
@@ -330,6 +332,60 @@ static void test_hostile_meta_json_is_refused(void **state)
     check_vocabulary_refused(CONFIG_AUTO, ERR_DATA, "data/set/meta.json: ");
 }
 
+/* As a model in a folder gives it. */
+static Config config_of_model(int64_t vocab_size)
+{
+    Config cfg = config_of("set");
+    snprintf(cfg.model.init_from, sizeof cfg.model.init_from, "a_model");
+    cfg.model.vocab_size = vocab_size;
+    return cfg;
+}
+
+static void check_foreign(const Config *cfg, bool expected)
+{
+    Dataset set;
+    check_no_err(dataset_open(&set, cfg));
+    assert_int_equal(dataset_is_foreign(&set, cfg), expected);
+    dataset_close(&set);
+}
+
+static void test_a_model_of_another_vocabulary_is_noticed(void **state)
+{
+    Config same = config_of_model(2), other = config_of_model(50257), less = config_of_model(1);
+    Config scratch = config_of("set");
+    Dataset set;
+    write_pair(state, "data/set", 0);
+    check_foreign(&other, false); /* not known */
+    write_text(state, "data/set/meta.json", META_2);
+    check_foreign(&same, false);
+    check_foreign(&other, true);
+    check_err(dataset_open(&set, &less), ERR_USAGE, "the model in a_model has a vocabulary of 1, ");
+    scratch.model.vocab_size = 50257;
+    check_foreign(&scratch, false);
+    check_no_err(config_set(&other, NULL, "vocab_size", "50257"));
+    check_foreign(&other, false);
+}
+
+static void copy_toy_bpe(void **state, const char *name, const char *as)
+{
+    size_t n_bytes;
+    char *text = toy_bpe_text(name, &n_bytes);
+    write_text(state, as, text);
+    free(text);
+}
+
+static void test_a_model_may_have_more_tokens_than_gpt2s_data(void **state)
+{
+    const Config padded = config_of_model(512);
+    write_pair(state, "data/set", 0);
+    copy_toy_bpe(state, "vocab.json", "data/set/vocab.json");
+    copy_toy_bpe(state, "merges.txt", "data/set/merges.txt");
+    write_text(state, "data/set/meta.json",
+               "{\"format\":\"gpt_ddp.tokenizer\",\"version\":1,\"kind\":\"gpt2\","
+               "\"vocab_size\":457}");
+    check_foreign(&padded, false);
+}
+
 static void test_vocabulary_is_that_of_meta_pkl(void **state)
 {
     static const char PICKLE[] =
@@ -388,6 +444,8 @@ int main(void)
         T(test_larger_vocabulary_may_be_given),
         T(test_smaller_vocabulary_is_refused),
         T(test_hostile_meta_json_is_refused),
+        T(test_a_model_of_another_vocabulary_is_noticed),
+        T(test_a_model_may_have_more_tokens_than_gpt2s_data),
         T(test_vocabulary_is_that_of_meta_pkl),
         T(test_other_pickles_need_a_given_vocabulary),
         T(test_pickle_beside_meta_json_does_not_matter),

@@ -51,6 +51,15 @@ says FAILED start "no checkpoint in old is whole"
 must_train 1 saved --max_iters=2 --checkpoint_interval=1
 check 0 1 --out_dir=saved --init_from=auto
 says ok start "goes on from saved/step_00000002 (verified)"
+yes abc | head -50 >other.txt
+"$bin/gpt_prepare" --out=data/other other.txt >other.log 2>&1 || fail "$(cat other.log)"
+check 0 1 --init_from=saved/step_00000001 --dataset=other
+says warning data "a vocabulary of 4, the model one of [0-9]*: its tokens mean other texts"
+must_train 1 tuned --init_from=saved/step_00000001 --dataset=other --max_iters=1
+grep -q '^warning: dataset other has a vocabulary of 4, the model one of' tuned.log || fail "no word of the vocabulary: $(cat tuned.log)"
+check 0 1 --init_from=saved/step_00000001
+says ok data ""
+grep -q '^data .* warning' <<<"$said" && fail "its own data: $said"
 truncate -s -1 saved/step_00000002/config.json
 check 0 1 --out_dir=saved --init_from=resume
 says ok start "goes on from saved/step_00000001 (verified)"
