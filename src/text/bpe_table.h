@@ -22,8 +22,8 @@ enum { BPE_NO_TOKEN = -1, BPE_MAX_MERGES = 65535 };
 #define BPE_NO_PAIR  UINT32_MAX
 
 typedef struct {
-    uint32_t pair; /* left id << 16 | right id, or BPE_NO_PAIR */
-    uint32_t merge;
+    uint32_t pair;  /* left id << 16 | right id */
+    uint32_t merge; /* BPE_NO_MERGE: an empty slot, of pair BPE_NO_PAIR, which is a pair, too */
 } BpeMerge;
 
 struct Bpe {
@@ -47,7 +47,7 @@ static inline size_t bpe_token_bytes(const Bpe *bpe, int32_t id)
 static inline BpeMerge *bpe_merge_slot(const Bpe *bpe, uint32_t pair)
 {
     uint32_t i = (uint32_t)(pair * 0x9E3779B97F4A7C15u >> bpe->merge_shift);
-    while (bpe->merge[i].pair != pair && bpe->merge[i].pair != BPE_NO_PAIR)
+    while (bpe->merge[i].pair != pair && bpe->merge[i].merge != BPE_NO_MERGE)
         i = (i + 1) & bpe->merge_mask;
     return &bpe->merge[i];
 }

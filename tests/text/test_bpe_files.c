@@ -12,6 +12,8 @@
 
 #include "tests/support/check_err.h"
 #include "tests/support/toy_bpe.h"
+#include "text/bpe_table.h"
+#include "text/utf8.h"
 
 /* The small vocabulary's files with a place in one of them changed, in dir under these names. */
 static void write_changed(Temp *t, const char *name, const char *as, const char *from,
@@ -255,6 +257,94 @@ static void test_too_many_merges_are_refused(void **state)
     check_refused(t, ERR_DATA, "has 65536 lines, more than 65535");
 }
 
+/* ---- the largest vocabulary --------------------------------------------------------------- */
+
+/* A byte in the files' alphabet. */
+static int32_t put_byte(char *out, int byte)
+{
+    int32_t n_before = 0;
+    if ((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174)
+        return utf8_encode((uint32_t)byte, out);
+    for (int b = 0; b < byte; b++)
+        n_before += !((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174);
+    return utf8_encode(0x100 + (uint32_t)n_before, out);
+}
+
+static void write_byte(FILE *out, int byte, bool is_json)
+{
+    char text[UTF8_MAX_BYTES];
+    int32_t n = put_byte(text, byte);
+    if (is_json && (byte == '"' || byte == '\\'))
+        fputc('\\', out);
+    fwrite(text, 1, (size_t)n, out);
+}
+
+/* Pairs of bytes that are no tokens, so that with the bytes there are 65536. */
+static bool is_left_out(int left, int right)
+{
+    return left != right && (right - left == 1 || right - left == -255);
+}
+
+/* Bytes have the last ids, and z the very last. */
+static int id_of_byte(int byte)
+{
+    return BPE_MAX_VOCAB - 1 - (byte ^ 'z');
+}
+
+static void write_largest(const char *vocab_path, const char *merges_path)
+{
+    FILE *vocab = fopen(vocab_path, "w"), *merges = fopen(merges_path, "w");
+    int id = 0;
+    assert_true(vocab && merges);
+    fputc('{', vocab);
+    for (int pair = 0; pair < 65536; pair++) {
+        int left = pair >> 8, right = pair & 255;
+        if (is_left_out(left, right))
+            continue;
+        fprintf(vocab, "%s\"", id > 0 ? ",\n" : "");
+        write_byte(vocab, left, true);
+        write_byte(vocab, right, true);
+        fprintf(vocab, "\":%d", id++);
+        write_byte(merges, left, false);
+        fputc(' ', merges);
+        write_byte(merges, right, false);
+        fputc('\n', merges);
+    }
+    for (int byte = 0; byte < 256; byte++) {
+        fputs(",\"", vocab);
+        write_byte(vocab, byte, true);
+        fprintf(vocab, "\":%d", id_of_byte(byte));
+    }
+    fputc('}', vocab);
+    assert_int_equal(fclose(vocab) | fclose(merges), 0);
+}
+
+/* The last token with itself is a pair of nothing but ones. */
+static void test_all_ids_may_be_taken(void **state)
+{
+    Bpe *bpe;
+    char vocab[FILE_PATH_BYTES], merges[FILE_PATH_BYTES];
+    int n_wrong = 0, id = 0;
+    strcpy(vocab, temp_path(*state, "vocab.json"));
+    strcpy(merges, temp_path(*state, "merges.txt"));
+    write_largest(vocab, merges);
+    check_no_err(bpe_open_files(&bpe, vocab, merges));
+    assert_int_equal(bpe_vocab_size(bpe), BPE_MAX_VOCAB);
+    for (int pair = 0; pair < 65536; pair++) {
+        int left = pair >> 8, right = pair & 255;
+        uint32_t wanted =
+            is_left_out(left, right) ? BPE_NO_MERGE : (uint32_t)id << 16 | (uint32_t)id;
+        uint32_t merge = bpe_merge(bpe, (uint32_t)id_of_byte(left), (uint32_t)id_of_byte(right));
+        n_wrong += merge != wanted;
+        id += !is_left_out(left, right);
+    }
+    for (uint32_t left = 0; left < BPE_MAX_VOCAB - 256; left++) /* no merge has such a left side */
+        for (uint32_t right = 0; right < 32; right++)
+            n_wrong += bpe_merge(bpe, left, right) != BPE_NO_MERGE;
+    assert_int_equal(n_wrong, 0);
+    bpe_close(bpe);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -265,6 +355,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_line_ends_of_windows, temp_setup, temp_teardown),
         cmocka_unit_test_setup_teardown(test_no_end_of_text_is_a_vocabulary_too, temp_setup,
                                         temp_teardown),
+        cmocka_unit_test_setup_teardown(test_all_ids_may_be_taken, temp_setup, temp_teardown),
         cmocka_unit_test_setup_teardown(test_missing_files_are_named, temp_setup, temp_teardown),
         cmocka_unit_test_setup_teardown(test_wrong_vocabularies_are_refused, temp_setup,
                                         temp_teardown),
