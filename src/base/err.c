@@ -26,6 +26,19 @@ static int is_constant(Err err)
     return err == &NO_MEMORY;
 }
 
+/* Messages quote files and arguments, which may hold what a terminal obeys: control characters, and
+ * the second 32 of them in UTF-8. */
+static void make_plain(char *text)
+{
+    for (char *c = text; *c; c++) {
+        unsigned char first = (unsigned char)c[0], second = (unsigned char)c[1];
+        if (first < ' ' || first == 0x7F)
+            c[0] = '?';
+        else if (first == 0xC2 && second >= 0x80 && second < 0xA0)
+            c[0] = c[1] = '?';
+    }
+}
+
 Err err_new(ErrCode code, const char *file, int line, const char *fmt, ...)
 {
     struct ErrInfo *err = calloc(1, sizeof *err);
@@ -36,6 +49,7 @@ Err err_new(ErrCode code, const char *file, int line, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(err->message, sizeof err->message, fmt, args);
     va_end(args);
+    make_plain(err->message);
     return err_trace(err, file, line);
 }
 
@@ -58,6 +72,7 @@ Err err_prefix(Err err, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(prefix, sizeof prefix, fmt, args);
     va_end(args);
+    make_plain(prefix);
     size_t used = strlen(prefix), room = MESSAGE_BYTES - 1 - 2 - used, kept = strlen(err->message);
     kept = kept < room ? kept : room;
     memmove(err->message + used + 2, err->message, kept);

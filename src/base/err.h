@@ -61,7 +61,8 @@ typedef struct ErrInfo *Err;
         }                                                                                          \
     } while (0)
 
-/* Never NULL: when memory is short a constant error is returned, which err_free leaves alone. */
+/* A message is one line: a '?' stands for each control character that the arguments bring along.
+ * Never NULL: when memory is short a constant error is returned, which err_free leaves alone. */
 Err err_new(ErrCode code, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -125,6 +125,15 @@ static void test_prefix_longer_than_the_message_is_cut(void **state)
     err_free(err);
 }
 
+static void test_a_message_is_nothing_that_a_terminal_obeys(void **state)
+{
+    (void)state;
+    Err err = ERR_NEW(ERR_DATA, "a \x1b[31m b\nc\x7f \xC2\x9B \xC3\xBC \xC2\xA0 \xC2");
+    err = err_prefix(err, "x\ty");
+    assert_string_equal(err_message(err), "x?y: a ?[31m b?c? ?? \xC3\xBC \xC2\xA0 \xC2");
+    err_free(err);
+}
+
 static void test_first_keeps_the_first(void **state)
 {
     (void)state;
@@ -188,6 +197,7 @@ int main(void)
         cmocka_unit_test(test_try_goto_releases),
         cmocka_unit_test(test_prefix_goes_in_front),
         cmocka_unit_test(test_prefix_longer_than_the_message_is_cut),
+        cmocka_unit_test(test_a_message_is_nothing_that_a_terminal_obeys),
         cmocka_unit_test(test_first_keeps_the_first),
         cmocka_unit_test(test_exit_codes_are_those_promised),
         cmocka_unit_test(test_assert_prints_and_aborts),
