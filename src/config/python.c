@@ -359,8 +359,11 @@ static Err read_line(Reader *r, char *line, const char **in_text)
 {
     if (*in_text) {
         char *close = strstr(line, *in_text);
-        *in_text = close ? NULL : *in_text;
-        return close ? check_end(r, close + 3) : OK;
+        if (!close)
+            return OK;
+        *in_text = NULL;
+        cut_comment(close + 3);
+        return check_end(r, close + 3);
     }
     if (strncmp(line, "\"\"\"", 3) == 0 || strncmp(line, "'''", 3) == 0) {
         *in_text = *line == '"' ? "\"\"\"" : "'''";

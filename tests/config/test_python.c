@@ -41,7 +41,7 @@ static void test_a_file_for_characters(void **state)
 {
     Config cfg;
     check_no_err(load(&cfg, *state,
-                      "\"\"\"A small model.\nof characters = 1\n\"\"\"\n"
+                      "\"\"\"A small model.\nof characters = 1\n\"\"\" # so far\n"
                       "out_dir = 'out-char'\n"
                       "always_save_checkpoint = False\n"
                       "dataset = \"chars # 1\"\n"
