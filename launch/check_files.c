@@ -96,7 +96,7 @@ void check_hellaswag(Check *c)
 /* ---- where it begins --------------------------------------------------------------------- */
 
 /* The checkpoint that a run would go on from, as far as some seconds can tell. */
-static Err find_whole(const char *out_dir, char *text, size_t n_bytes)
+static Err find_whole(const char *out_dir, const GptDims *dims, char *text, size_t n_bytes)
 {
     char dir[FILE_PATH_BYTES];
     CheckpointSample sample;
@@ -107,6 +107,7 @@ static Err find_whole(const char *out_dir, char *text, size_t n_bytes)
              "no checkpoint in %s is whole (gpt_ddp --verify %s says what is damaged): put a copy "
              "of one there, or start anew in another out_dir",
              out_dir, out_dir);
+    TRY(checkpoint_check(dir, dims, true));
     if (sample.n_read == sample.n_bytes)
         snprintf(text, n_bytes, "goes on from %.3900s (verified)", dir);
     else
@@ -115,18 +116,17 @@ static Err find_whole(const char *out_dir, char *text, size_t n_bytes)
     return OK;
 }
 
-/* text (n_bytes) = what a run would begin from. */
-static Err find_start(const Config *cfg, char *text, size_t n_bytes)
+/* text (n_bytes) = what a run with a model of this shape would begin from. */
+static Err find_start(const Config *cfg, const GptDims *dims, char *text, size_t n_bytes)
 {
     ConfigInit init = config_init_kind(cfg);
     const char *out_dir = cfg->run.out_dir;
     char newest[FILE_PATH_BYTES];
-    GptDims dims;
     bool found = false;
     TRY(checkpoint_newest(out_dir, &found, newest));
     bool goes_on = init == INIT_RESUME || init == INIT_AUTO;
     if (found && goes_on)
-        return find_whole(out_dir, text, n_bytes);
+        return find_whole(out_dir, dims, text, n_bytes);
     if (found && !cfg->run.eval_only)
         FAIL(ERR_USAGE,
              "out_dir %s holds checkpoints of an earlier run (%s): continue it with init_from = "
@@ -136,7 +136,7 @@ static Err find_start(const Config *cfg, char *text, size_t n_bytes)
         FAIL(ERR_MISSING, "init_from = resume: no checkpoint in %s; init_from = auto starts then",
              out_dir);
     if (init == INIT_DIRECTORY)
-        TRY(checkpoint_read_dims(cfg->model.init_from, &dims));
+        TRY(checkpoint_check(cfg->model.init_from, dims, false));
     snprintf(text, n_bytes, "from %s", init == INIT_DIRECTORY ? cfg->model.init_from : "scratch");
     return OK;
 }
@@ -144,7 +144,8 @@ static Err find_start(const Config *cfg, char *text, size_t n_bytes)
 void check_start(Check *c)
 {
     char text[FILE_PATH_BYTES] = "";
-    Err err = c->comm->rank == 0 ? find_start(c->cfg, text, sizeof text) : OK;
+    const GptDims dims = gpt_dims(c->cfg, check_vocab_size(c));
+    Err err = c->comm->rank == 0 ? find_start(c->cfg, &dims, text, sizeof text) : OK;
     if (check_passed(c, "start", comm_agree(c->comm, err)))
         check_ok(c, "start", "%s", text);
 }
@@ -228,7 +229,8 @@ void check_out_dir(Check *c)
         if (!err)
             err = check_room(cfg, dir, one, &free_bytes);
         if (!err)
-            err = err_prefix(try_writing(dir, &seconds), "make it writable or choose another");
+            err = err_prefix(try_writing(dir, &seconds), "a test file of %s",
+                             human_bytes(TEST_BYTES).text);
     }
     if (!check_passed(c, "out_dir", comm_agree(c->comm, err)))
         return;

@@ -812,34 +812,6 @@ Err file_digest(const char *path, FileDigest *digest)
     return file_digest_sample(path, 1, digest, &n_read);
 }
 
-static Err copy_read(int fd, const char *from, FileWriter *w)
-{
-    uint8_t part[1 << 14];
-    ssize_t got;
-    while ((got = read_full(fd, part, sizeof part)) > 0)
-        TRY(file_write(w, part, (size_t)got));
-    if (got < 0)
-        FAIL(ERR_MISSING, "cannot read %s: %s", from, strerror(errno));
-    return OK;
-}
-
-/* By read, not by mapping: a mapping of a file that somebody shortens raises SIGBUS. */
-Err file_copy(const char *from, const char *to, FileDigest *digest)
-{
-    int fd;
-    size_t n_bytes;
-    FileWriter *w = NULL;
-    TRY(open_regular(from, &fd, &n_bytes));
-    Err err = file_create(&w, to);
-    if (!err)
-        err = copy_read(fd, from, w);
-    (void)close_once(fd); /* all that was wanted of it has been read */
-    if (!err)
-        return file_close(w, digest);
-    file_abandon(w);
-    return err;
-}
-
 static Err write_new(const char *path, const void *data, size_t n_bytes)
 {
     FileWriter *w = NULL;

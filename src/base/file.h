@@ -139,11 +139,6 @@ Err file_digest(const char *path, FileDigest *digest);
 /* The same of every stride-th block; the hashes of the others are 0. *n_read bytes were read. */
 Err file_digest_sample(const char *path, int64_t stride, FileDigest *digest, size_t *n_read);
 
-/* Create `to` (must not exist) with what the regular file `from` holds. Somebody may write to
- * `from` meanwhile: what was read is what is copied and digested. ERR_MISSING when it cannot be
- * read, ERR_WRITE; nothing remains of half a copy. digest may be NULL. */
-Err file_copy(const char *from, const char *to, FileDigest *digest);
-
 /* Replace `path` by these bytes: temporary sibling, fsync, rename, fsync of the directory. An
  * error names `path` and, when it is the sibling that failed, that too. ERR_WRITE, also when `path`
  * is a pipe or a device. */

@@ -5,8 +5,8 @@
  *                         config.json            GPT2LMHeadModel; generation_config.json
  *                         optimizer.safetensors  exp_avg.NAME, exp_avg_sq.NAME
  *                         trainer.json           step, samples, best loss, every setting
- *                         meta.json              the tokenizer, when the data set has one, with
- *                                                vocab.json, merges.txt, tokenizer_config.json
+ *                         meta.json              the tokenizer, when the data set or the model
+ *                                                it began from has one: tokenizer_files.h
  *                         tuning.txt             the algorithms a GPU library used, when it did
  *                         MANIFEST.json          sizes, a checksum per MiB; written last
  *
@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "comm/comm.h"
+#include "checkpoint/tokenizer_files.h"
 #include "config/config.h"
 #include "model/gpt2.h"
 #include "optim/adamw.h"
@@ -48,9 +49,9 @@ typedef struct {
     const Config *cfg;
     GPT2 *model;
     AdamW *optim;
-    Tensor staging;        /* host bytes, at least 64 KiB; bounds the memory of a save */
-    StepCut cut;           /* of the run that saves; zeros: not known */
-    const char *meta_path; /* meta.json to copy along, with a vocabulary beside it, or "" */
+    Tensor staging;                  /* host bytes, at least 64 KiB; bounds the memory of a save */
+    StepCut cut;                     /* of the run that saves; zeros: not known */
+    const TokenizerFiles *tokenizer; /* on rank 0; NULL: none */
     const char *tuning; /* choices of device_tuning_export to keep, on rank 0; NULL or "": none */
 } CheckpointState;
 
@@ -136,6 +137,11 @@ Err checkpoint_read_tuning(const char *dir, char **text);
 /* Weights, optimizer and progress. ERR_DATA when shape or vocabulary differ from state->model
  * (which dimension, both values). Collective. */
 Err checkpoint_load(const CheckpointState *state, const char *dir, Progress *progress);
+
+/* Could a run of this shape go on from a directory (resumes), or begin with its weights? Looks at
+ * the shape and at all tensors' names, types and dimensions, and reads none but the biases of a
+ * model that is to have none; errors as of the two functions beside. Not collective. */
+Err checkpoint_check(const char *dir, const GptDims *run, bool resumes);
 
 /* Weights only, into model->params, and into optim's master as they are in the file, its moments
  * becoming zero; optim NULL: a model that is not trained. Of a directory with more positions than

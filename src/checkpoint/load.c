@@ -67,9 +67,13 @@ static Err check_dims(const char *dir, const GptDims *run, GptDims *file)
     return same_word(dir, "gelu", gelu_name(file->gelu), gelu_name(run->gelu));
 }
 
-static Err check_bias(const char *dir, const GptDims *run, const GptDims *file)
+/* To go on, positions and biases must be the same, too: AdamW has moments for each. */
+static Err check_resumable(const char *dir, const GptDims *run)
 {
-    return same_word(dir, "bias", file->bias ? "true" : "false", run->bias ? "true" : "false");
+    GptDims file;
+    TRY(check_dims(dir, run, &file));
+    TRY(same_number(dir, "block_size", file.block_size, run->block_size));
+    return same_word(dir, "bias", file.bias ? "true" : "false", run->bias ? "true" : "false");
 }
 
 /* ---- moving values ----------------------------------------------------------------------- */
@@ -196,18 +200,44 @@ done:
 static Err load_mine(const CheckpointState *state, const char *dir, Progress *progress)
 {
     char trainer[FILE_PATH_BYTES];
-    GptDims file;
     const Path path = {state->dev, state->staging.data,
                        (int64_t)(tensor_bytes(state->staging) / sizeof(float))};
     TRY(path_join(trainer, dir, TRAINER_NAME));
-    TRY(check_dims(dir, &state->model->dims, &file));
-    TRY(same_number(dir, "block_size", file.block_size, state->model->dims.block_size));
-    TRY(check_bias(dir, &state->model->dims, &file));
+    TRY(check_resumable(dir, &state->model->dims));
     TRY(record_read(trainer, progress));
     TRY(adamw_reset(state->optim, state->dev)); /* the padding */
     TRY(load_model(&path, dir, state->model, state->optim));
     return load_optimizer(&path, dir, state->model->layout, state->optim);
 }
+
+/* ---- looking only ------------------------------------------------------------------------ */
+
+static Err check_model(const char *dir, const GptDims *dims, const Layout *layout)
+{
+    Err err;
+    Weights weights = {0};
+    Weight *found = NULL;
+    TRY_GOTO(err, done, new_table(layout, &found));
+    TRY_GOTO(err, done, weights_open(&weights, dir));
+    TRY_GOTO(err, done, hf_match(&weights, dir, dims, layout, found));
+done:
+    weights_close(&weights);
+    free(found);
+    return err;
+}
+
+Err checkpoint_check(const char *dir, const GptDims *run, bool resumes)
+{
+    GptDims file;
+    Layout layout;
+    TRY(resumes ? check_resumable(dir, run) : check_dims(dir, run, &file));
+    TRY(layout_make(&layout, run, 1, 128));
+    Err err = check_model(dir, run, &layout);
+    layout_free(&layout);
+    return err;
+}
+
+/* ---- loading ----------------------------------------------------------------------------- */
 
 Err checkpoint_read_cut(const char *dir, StepCut *cut)
 {

@@ -14,6 +14,7 @@
 #define TUNING_NAME     "tuning.txt"
 
 #define TOKENIZER_CONFIG_NAME "tokenizer_config.json"
+#define TOKENIZER_NAME        "tokenizer.json" /* that of Hugging Face's tokenizers */
 
 /* Before a tensor's name in the optimizer file; torch's names of AdamW's state. */
 #define EXP_AVG_PREFIX    "exp_avg."

@@ -26,8 +26,7 @@ void save_close(Save *save)
     manifest_free(&save->manifest);
 }
 
-/* To the trainer every fault of a save is a failed write, also a tokenizer file that is gone, or
- * what does not read back. */
+/* To the trainer every fault of a save is a failed write, also what does not read back. */
 static Err as_write_fault(Err err)
 {
     if (err_code(err) != ERR_MISSING && err_code(err) != ERR_DATA)
@@ -66,35 +65,6 @@ Err save_begin(const Save *save)
     return as_write_fault(begin(save));
 }
 
-/* The file `name` beside meta.json, when there is one, into the checkpoint. */
-static Err copy_beside(Save *save, const char *meta_path, const char *name)
-{
-    char dir[FILE_PATH_BYTES], from[FILE_PATH_BYTES], to[FILE_PATH_BYTES];
-    const char *slash = strrchr(meta_path, '/');
-    snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - meta_path) + 1 : 2,
-             slash ? meta_path : "./");
-    TRY(path_join(from, dir, name));
-    TRY(path_join(to, save->temporary, name));
-    return path_exists(from) ? file_copy(from, to, manifest_add(&save->manifest, name)) : OK;
-}
-
-/* meta.json, or nanoGPT's meta.pkl, and the files of a BPE vocabulary: the names that Hugging
- * Face's tokenizers look for.
- */
-static Err copy_tokenizer(Save *save, const char *meta_path)
-{
-    static const char *const NAME[] = {VOCAB_NAME, MERGES_NAME, TOKENIZER_CONFIG_NAME};
-    char path[FILE_PATH_BYTES];
-    size_t n = strlen(meta_path);
-    bool is_pickle = n > 4 && strcmp(meta_path + n - 4, ".pkl") == 0;
-    const char *name = is_pickle ? PICKLE_NAME : META_NAME;
-    TRY(path_join(path, save->temporary, name));
-    TRY(file_copy(meta_path, path, manifest_add(&save->manifest, name)));
-    for (int i = 0; i < 3; i++)
-        TRY(copy_beside(save, meta_path, NAME[i]));
-    return OK;
-}
-
 /* The small files, the manifest last; then nothing in the directory can be lost any more. */
 static Err write_texts(Save *save)
 {
@@ -108,8 +78,8 @@ static Err write_texts(Save *save)
     TRY(path_join(path, save->temporary, TRAINER_NAME));
     TRY(record_write(path, state->cfg, dims, save->progress, &state->cut,
                      manifest_add(&save->manifest, TRAINER_NAME)));
-    if (state->meta_path[0])
-        TRY(copy_tokenizer(save, state->meta_path));
+    if (state->tokenizer)
+        TRY(tokenizer_files_write(state->tokenizer, save->temporary, &save->manifest));
     if (state->tuning && state->tuning[0]) {
         TRY(path_join(path, save->temporary, TUNING_NAME));
         TRY(doc_write_text(path, state->tuning, strlen(state->tuning),

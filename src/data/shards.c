@@ -537,6 +537,24 @@ void dataset_close(Dataset *set)
     *set = (Dataset){0};
 }
 
+bool dataset_find_tokenizer(const Dataset *set, char *dir)
+{
+    char pickle[FILE_PATH_BYTES];
+    const char *vocab, *merges;
+    folder_of(dir, set);
+    if (set->meta_path[0])
+        return true;
+    Err err = path_beside(pickle, set, "meta.pkl");
+    bool is_passed_over = !err && path_exists(pickle);
+    if (!err && !is_passed_over)
+        err = bpe_find_files(dir, &vocab, &merges);
+    bool found = !err;
+    if (err || is_passed_over)
+        dir[0] = '\0';
+    err_free(err);
+    return found;
+}
+
 Err dataset_tokenizer(const Dataset *set, Tokenizer *t)
 {
     char dir[FILE_PATH_BYTES];

@@ -65,6 +65,9 @@ void dataset_close(Dataset *set);
  * a token means another text there? False when it is not known, when vocab_size is given, and where
  * the model has more tokens than GPT-2's data need: nobody reads those. */
 bool dataset_is_foreign(const Dataset *set, const Config *cfg);
+/* dir (FILE_PATH_BYTES) = the folder with the files of its tokenizer. False: there are none, and
+ * nothing is known of it. True with dir "": there is one that is not read (see meta.pkl). */
+bool dataset_find_tokenizer(const Dataset *set, char *dir);
 /* The tokenizer of its tokens, from the files beside the first training file; errors as
  * tokenizer_open_dir. Release with tokenizer_free. */
 Err dataset_tokenizer(const Dataset *set, Tokenizer *t);

@@ -299,8 +299,7 @@ static Err resume_from(Trainer *t, const char *dir)
                              .cfg = t->cfg,
                              .model = &t->model,
                              .optim = &t->optim,
-                             .staging = t->mem.staging,
-                             .meta_path = ""};
+                             .staging = t->mem.staging};
     TRY(checkpoint_load(&state, dir, &t->progress));
     t->saves.saved_step = t->progress.step;
     log_say(&t->log, "resuming from %s", dir);
@@ -366,6 +365,33 @@ static Err set_parameters(Trainer *t, const char *checkpoint)
         TRY(start_from_scratch(t));
     begin_loss_scale(t);
     saves_init(t);
+    return OK;
+}
+
+/* Of the data; where they say nothing of one, of the model that the run began from, or the
+ * checkpoint it goes on from, whose tokens they are then taken to be. "" in dir (FILE_PATH_BYTES):
+ * none. */
+static void find_tokenizer(const Trainer *t, const char *checkpoint, char *dir)
+{
+    if (dataset_find_tokenizer(&t->data, dir))
+        return;
+    if (!checkpoint[0] && config_init_kind(t->cfg) == INIT_DIRECTORY)
+        checkpoint = t->cfg->model.init_from;
+    snprintf(dir, FILE_PATH_BYTES, "%s", checkpoint);
+}
+
+static Err read_tokenizer(Trainer *t, const char *checkpoint)
+{
+    char dir[FILE_PATH_BYTES];
+    if (t->comm->rank != 0)
+        return OK;
+    find_tokenizer(t, checkpoint, dir);
+    if (dir[0])
+        TRY(tokenizer_files_read(&t->tokenizer, dir));
+    if (!tokenizer_files_any(&t->tokenizer))
+        log_say(&t->log,
+                "notice: no tokenizer (meta.json, or vocab.json and merges.txt) is beside the "
+                "tokens: checkpoints will have none");
     return OK;
 }
 
@@ -508,6 +534,7 @@ Err trainer_open(Trainer *t, const Config *cfg, Comm *comm, Device *dev, const i
     TRY(set_parameters(t, checkpoint));
     if (cfg->run.eval_only)
         return OK;
+    TRY(comm_agree(comm, read_tokenizer(t, checkpoint)));
     return comm_agree(comm, open_log(t));
 }
 
@@ -542,6 +569,7 @@ void trainer_close(Trainer *t)
     free(t->plan);
     samples_close(&t->samples);
     score_task_close(&t->hellaswag);
+    tokenizer_files_free(&t->tokenizer);
     dataset_close(&t->data);
     *t = (Trainer){0};
 }

@@ -246,7 +246,7 @@ void saves_init(Trainer *t)
                                    .optim = &t->optim,
                                    .staging = t->mem.staging,
                                    .cut = plan_cut(t->plan),
-                                   .meta_path = t->data.meta_path,
+                                   .tokenizer = &t->tokenizer,
                                    .tuning = t->tuning};
     writer_init(&t->saves.writer, &state);
     t->saves.begin_ns = activity_now_ns();

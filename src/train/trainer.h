@@ -42,7 +42,8 @@ typedef struct Trainer {
     Comm *comm;        /* borrowed */
     Device *dev;       /* borrowed */
     Dataset data;
-    ScoreTask hellaswag; /* no items: not wanted */
+    TokenizerFiles tokenizer; /* what each checkpoint has of it; on rank 0 */
+    ScoreTask hellaswag;      /* no items: not wanted */
     Samples samples;
     Loader train_loader, val_loader;
     Plan *plan;

@@ -397,40 +397,6 @@ static void test_digest_names_a_missing_file(void **state)
     assert_null(digest.block_hash);
 }
 
-static void test_copy_and_its_digest(void **state)
-{
-    Temp *t = *state;
-    const size_t n_bytes = FILE_BLOCK_BYTES + 12345;
-    uint8_t *all = malloc(n_bytes);
-    char from[FILE_PATH_BYTES];
-    FileDigest digest;
-    assert_non_null(all);
-    for (size_t i = 0; i < n_bytes; i++)
-        all[i] = (uint8_t)(i * 37 >> 5);
-    memcpy(from, temp_write(t, "from", all, n_bytes), sizeof from);
-    check_no_err(file_copy(from, temp_path(t, "to"), &digest));
-    check_digest(&digest, all, n_bytes);
-    assert_true(temp_equals(t, "to", all, n_bytes));
-    file_digest_free(&digest);
-    free(all);
-    check_err(file_copy(from, temp_path(t, "to"), NULL), ERR_WRITE, "to: File exists");
-    check_err(file_copy("/none", temp_path(t, "other"), NULL), ERR_MISSING, "/none");
-    assert_false(path_is_taken(t->path));
-}
-
-/* Its size is no promise: a file of /proc says 0, and somebody may write to any other meanwhile. */
-static void test_copy_goes_to_the_end_and_not_to_the_size(void **state)
-{
-    Temp *t = *state;
-    char *text = NULL;
-    size_t n_bytes = 0;
-    check_no_err(file_read_text("/proc/version", 1 << 16, &text, &n_bytes));
-    assert_true(n_bytes > 0);
-    check_no_err(file_copy("/proc/version", temp_path(t, "to"), NULL));
-    assert_true(temp_equals(t, "to", text, n_bytes));
-    free(text);
-}
-
 static void test_abandon_deletes(void **state)
 {
     Temp *t = *state;
@@ -625,8 +591,6 @@ int main(void)
         IN_TEMP(test_digest_per_block),
         IN_TEMP(test_digest_of_many_blocks),
         IN_TEMP(test_digest_names_a_missing_file),
-        IN_TEMP(test_copy_and_its_digest),
-        IN_TEMP(test_copy_goes_to_the_end_and_not_to_the_size),
         IN_TEMP(test_abandon_deletes),
         IN_TEMP(test_full_disk_is_remembered_and_leaves_nothing),
         IN_TEMP(test_publish_replaces),

@@ -299,18 +299,58 @@ static void test_read_dims(void **state)
     }
 }
 
+static void check_text(Fixture *f, int64_t step, const char *name, const char *expected)
+{
+    char *text;
+    check_no_err(file_read_text(step_file(f, step, name), 100, &text, NULL));
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+/* Also after the folder that it came from is gone. */
 static void test_the_tokenizer_goes_along(void **state)
 {
     Fixture *f = *state;
-    char meta[FILE_PATH_BYTES], *text;
-    snprintf(meta, sizeof meta, "%s", temp_write_text(&f->temp, "meta.json", "{\"kind\":\"x\"}"));
-    f->run.state.meta_path = meta;
+    TokenizerFiles files;
+    check_no_err(dir_make(temp_path(&f->temp, "data")));
+    temp_write_text(&f->temp, "data/meta.json", "{\"kind\":\"x\"}");
+    temp_write_text(&f->temp, "data/meta.pkl", "of no use");
+    check_no_err(tokenizer_files_read(&files, temp_path(&f->temp, "data")));
+    check_no_err(dir_remove(temp_path(&f->temp, "data")));
+    f->run.state.tokenizer = &files;
     check_no_err(save_step(f, 1));
-    check_no_err(file_read_text(step_file(f, 1, "meta.json"), 100, &text, NULL));
-    assert_string_equal(text, "{\"kind\":\"x\"}");
-    free(text);
+    check_text(f, 1, "meta.json", "{\"kind\":\"x\"}");
+    assert_false(path_exists(step_file(f, 1, "meta.pkl")));
     temp_write_text(&f->temp, "step_00000001/meta.json", "{\"kind\":\"y\"}");
     check_err(checkpoint_verify(step_dir(f, 1)), ERR_DATA, "meta.json: damaged: bytes 0 to 11");
+    tokenizer_files_free(&files);
+}
+
+static void test_a_vocabulary_gets_the_names_of_hugging_face(void **state)
+{
+    Fixture *f = *state;
+    TokenizerFiles files;
+    check_no_err(dir_make(temp_path(&f->temp, "openai")));
+    temp_write_text(&f->temp, "openai/encoder.json", "{}");
+    temp_write_text(&f->temp, "openai/vocab.bpe", "a b");
+    temp_write_text(&f->temp, "openai/tokenizer.json", "[]");
+    check_no_err(tokenizer_files_read(&files, temp_path(&f->temp, "openai")));
+    assert_true(tokenizer_files_any(&files));
+    f->run.state.tokenizer = &files;
+    check_no_err(save_step(f, 1));
+    check_text(f, 1, "vocab.json", "{}");
+    check_text(f, 1, "merges.txt", "a b");
+    check_text(f, 1, "tokenizer.json", "[]");
+    check_no_err(checkpoint_verify(step_dir(f, 1)));
+    tokenizer_files_free(&files);
+}
+
+static void test_a_folder_without_a_tokenizer(void **state)
+{
+    Fixture *f = *state;
+    TokenizerFiles files;
+    check_no_err(tokenizer_files_read(&files, f->temp.dir));
+    assert_false(tokenizer_files_any(&files));
 }
 
 /* Padding to a vocabulary of 128 stays at home; a bias-free model shows zero biases. */
@@ -857,14 +897,6 @@ static void test_out_dir_that_cannot_be_made(void **state)
     check_err(save_step(f, 1), ERR_WRITE, "/proc/none");
 }
 
-static void test_tokenizer_file_that_is_gone(void **state)
-{
-    Fixture *f = *state;
-    f->run.state.meta_path = "/nowhere/meta.json";
-    check_err(save_step(f, 1), ERR_WRITE, "/nowhere/meta.json");
-    assert_int_equal(count_names(f), 0);
-}
-
 static void limit_file_bytes(rlim_t n_bytes)
 {
     struct rlimit limit;
@@ -918,6 +950,8 @@ int main(void)
         TEST(test_settings_that_are_not_utf8),
         TEST(test_read_dims),
         TEST(test_the_tokenizer_goes_along),
+        TEST(test_a_vocabulary_gets_the_names_of_hugging_face),
+        TEST(test_a_folder_without_a_tokenizer),
         TEST(test_files_hold_what_the_world_knows),
         TEST(test_refuses_another_shape),
         TEST(test_refuses_senseless_files),
@@ -944,7 +978,6 @@ int main(void)
         TEST(test_the_best_is_one_that_was_evaluated),
         TEST(test_the_best_is_known_without_the_newest_record),
         TEST(test_out_dir_that_cannot_be_made),
-        TEST(test_tokenizer_file_that_is_gone),
         TEST(test_full_disk_costs_nothing_but_the_save),
     };
     return cmocka_run_group_tests_name("checkpoint", tests, NULL, NULL);

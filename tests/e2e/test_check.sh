@@ -60,6 +60,22 @@ grep -q '^warning: dataset other has a vocabulary of 4, the model one of' tuned.
 check 0 1 --init_from=saved/step_00000001
 says ok data ""
 grep -q '^data .* warning' <<<"$said" && fail "its own data: $said"
+# What loading would refuse.
+check 65 1 --out_dir=saved --init_from=resume --n_layer=2
+says FAILED start "n_layer is 3 in the checkpoint, 2 in this run"
+check 65 1 --out_dir=saved --init_from=auto --bias=true
+says FAILED start "bias is false in the checkpoint"
+check 65 1 --init_from=saved/step_00000001 --block_size=13
+says FAILED start "block_size is 12 in the checkpoint"
+check 0 1 --init_from=saved/step_00000001 --block_size=8
+says ok start "from saved/step_00000001"
+cp -r saved/step_00000001 model
+truncate -s -9 model/model.safetensors
+check 65 1 --init_from=model
+says FAILED start "model.safetensors"
+mv model/model.safetensors model/pytorch_model.bin
+check 66 1 --init_from=model
+says FAILED start "model.safetensors"
 truncate -s -1 saved/step_00000002/config.json
 check 0 1 --out_dir=saved --init_from=resume
 says ok start "goes on from saved/step_00000001 (verified)"

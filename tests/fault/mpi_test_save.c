@@ -1,6 +1,7 @@
 /* Every file operation of a save of several ranks, failing in every way, beside training and not
- * (every eighth, unless GPT_FULL is set); and a device that breaks on a rank that writes nothing. All ranks hear the same, and what is
- * found afterwards is the old checkpoint or the new one, bit for bit.
+ * (every eighth, unless GPT_FULL is set); and a device that breaks on a rank that writes nothing.
+ * All ranks hear the same, and what is found afterwards is the old checkpoint or the new one, bit
+ * for bit.
  *
  * A process that dies at an operation leaves what "dead" leaves, where nothing works from there on:
  * test_operations.sh kills for real. */

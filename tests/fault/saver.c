@@ -27,7 +27,9 @@ void saver_open(Saver *s)
     check_no_err(comm_open(&s->comm, false));
     check_no_err(device_open(&s->dev, &cpu));
     toy_open(&s->run, &args, &s->comm, &s->dev, "");
-    s->run.state.meta_path = strdup(temp_write_text(&s->temp, "meta.json", "{}\n"));
+    temp_write_text(&s->temp, "meta.json", "{}\n");
+    check_no_err(tokenizer_files_read(&s->tokenizer, temp_path(&s->temp, ".")));
+    s->run.state.tokenizer = &s->tokenizer;
     s->run.state.tuning = "gemm 1\n";
     bool can = false;
     writer_init(&s->writer, &s->run.state);
@@ -38,7 +40,7 @@ void saver_open(Saver *s)
 void saver_close(Saver *s)
 {
     writer_close(&s->writer);
-    free((void *)s->run.state.meta_path);
+    tokenizer_files_free(&s->tokenizer);
     toy_close(&s->run);
     device_close(&s->dev);
     comm_close(&s->comm);

@@ -13,6 +13,7 @@ typedef struct {
     Comm comm;
     Device dev;
     ToyRun run;
+    TokenizerFiles tokenizer;
     Writer writer;
     bool beside; /* saves and prunings are the writer's */
     int32_t n_folders;

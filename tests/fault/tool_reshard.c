@@ -144,8 +144,7 @@ static bool saves_the_same(const Trainer *t, Config *cfg, const char *dir)
                              .cfg = cfg,
                              .model = (GPT2 *)&t->model,
                              .optim = (AdamW *)&t->optim,
-                             .staging = t->mem.staging,
-                             .meta_path = ""};
+                             .staging = t->mem.staging};
     memcpy(out_dir, cfg->run.out_dir, sizeof out_dir);
     snprintf(cfg->run.out_dir, sizeof cfg->run.out_dir, "%s/again", dir);
     must(checkpoint_save(&state, &t->progress), "save again");

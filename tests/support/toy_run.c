@@ -71,8 +71,7 @@ void toy_open(ToyRun *run, const ToyArgs *args, Comm *comm, Device *dev, const c
                                    .cfg = &run->cfg,
                                    .model = &run->model,
                                    .optim = &run->optim,
-                                   .staging = new_vector(DTYPE_U8, STAGING_BYTES),
-                                   .meta_path = ""};
+                                   .staging = new_vector(DTYPE_U8, STAGING_BYTES)};
 }
 
 void toy_close(ToyRun *run)

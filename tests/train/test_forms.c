@@ -117,8 +117,7 @@ static void save(TestRun *run)
                              .cfg = &run->cfg,
                              .model = &run->trainer.model,
                              .optim = &run->trainer.optim,
-                             .staging = run->trainer.mem.staging,
-                             .meta_path = ""};
+                             .staging = run->trainer.mem.staging};
     check_no_err(checkpoint_save(&state, &run->trainer.progress));
 }
 
