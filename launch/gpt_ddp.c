@@ -39,7 +39,8 @@ static const Flag FLAGS[N_FLAGS] = {
                     "look at data, out_dir, ranks, memory and network in seconds, and end", NULL},
     [FLAG_PLAN] = {"plan", "[=json]", "print the memory plan and end; needs no GPU and no MPI",
                    NULL},
-    [FLAG_WORLD] = {"world", "N", "with --plan: for N ranks (default 1)", NULL},
+    [FLAG_WORLD] = {"world", "N", "with --plan: for N ranks (default: those of mpirun, or 1)",
+                    NULL},
     [FLAG_GPU] = {"gpu", "CARD",
                   "with --plan: rtx3060 rtx4090 a100 h100 h200: its memory and speed", NULL},
     [FLAG_VERIFY] =
@@ -153,7 +154,8 @@ static Err options_parse(Options *o, int argc, char **argv)
 {
     int32_t n_words = 0;
     memcpy(o->flag, FLAGS, sizeof FLAGS);
-    o->world = 1;
+    const int32_t world = launcher_detect().world;
+    o->world = world > 0 ? world : 1;
     char **word = calloc((size_t)argc + 1, sizeof *word);
     if (!word)
         FAIL(ERR_SYSTEM, "out of memory for the command line");

@@ -215,8 +215,8 @@ static Err match_zero_bias(const Param *p, const Weight *w, bool *matched)
         weight_read_f32(w, i, 1, &value);
         if (value != 0)
             FAIL(ERR_DATA,
-                 "%s: tensor %s: element %lld is %g; a model with bias = false cannot "
-                 "hold it",
+                 "%s: tensor %s: element %lld is %g, and bias = false has no place for it: "
+                 "set bias = true, or leave it out",
                  path, name, (long long)i, (double)value);
     }
     return OK;

@@ -19,4 +19,8 @@ plans 1 --device=cuda --gpu=rtx3060
 plans 1 --dtype=bfloat16            # the CPU has none
 plans 1 --n_embd=4096 --n_head=4    # a GPU's heads are smaller
 plans 0 --dtype=bfloat16 --n_embd=4096 --n_head=4
+
+# For as many ranks as mpirun started, or as are named.
+worlds() { mpirun --oversubscribe -np 2 "$bin/gpt_ddp" --plan=json --device=cpu "$@" 2>err | grep -o '"world": *[0-9]*' | sort -u; }
+[[ $(worlds) == *2 && $(worlds --world=3) == *3 ]] || fail "worlds $(worlds), $(worlds --world=3): $(cat err)"
 finish
