@@ -149,6 +149,16 @@ static Err print_result(const PrepareArgs *args, const PrepareResult *result)
 
 /* ---- one text, by characters or bytes ---------------------------------------------------- */
 
+/* Its quotes and braces become tokens, which few want. */
+static void note_lines(const char *input)
+{
+    if (corpus_is_lines_name(input))
+        fprintf(stderr,
+                "gpt_prepare: %s was taken as one plain text, braces and all: --tokenizer=DIR "
+                "reads JSON lines\n",
+                input);
+}
+
 static Err prepare_one(const Flag *flag, TokenizerKind kind, const char *input, const char *out_dir)
 {
     PrepareArgs args = {.input = input,
@@ -159,6 +169,7 @@ static Err prepare_one(const Flag *flag, TokenizerKind kind, const char *input, 
     TRY(args_number(&flag[FLAG_VAL_FRACTION], 0, 1, &args.val_fraction));
     PrepareResult result;
     TRY(prepare_text(&args, &result));
+    note_lines(input);
     Err err = print_result(&args, &result);
     tokenizer_free(&result.tokenizer);
     return err;

@@ -36,7 +36,7 @@ static size_t unpacked_name(const char *name)
     return ends_in(name, n, ".gz") ? n - 3 : ends_in(name, n, ".zst") ? n - 4 : n;
 }
 
-static bool is_lines_name(const char *name)
+bool corpus_is_lines_name(const char *name)
 {
     return ends_in(name, unpacked_name(name), ".jsonl");
 }
@@ -46,8 +46,20 @@ static bool is_text_name(const char *name)
     return ends_in(name, unpacked_name(name), ".txt");
 }
 
-/* Is it there, and can it be read? A stream is not looked at: to open a pipe and close it again
- * ends who writes into it. */
+/* Before hours of work on other files, which an error in the midst of it would undo. */
+static Err check_head(const char *path)
+{
+    char head[SOURCE_HEAD_BYTES];
+    size_t n;
+    Source *source = NULL;
+    TRY(source_open(&source, path));
+    Err err = source_read(source, head, sizeof head, &n);
+    source_close(source);
+    return err ? err : source_check_text(path, head, n);
+}
+
+/* Is it there, can it be read, and is it a text? A stream is not looked at: to open a pipe and
+ * close it again ends who writes into it. */
 static Err look_at_file(CorpusFile *file)
 {
     FileReader *reader;
@@ -58,7 +70,7 @@ static Err look_at_file(CorpusFile *file)
     file->n_bytes = file_reader_bytes(reader);
     file->written_ns = file_reader_written_ns(reader);
     file_reader_close(reader);
-    return OK;
+    return check_head(file->path);
 }
 
 static Err add_file(Corpus *c, const char *path, bool is_lines)
@@ -93,7 +105,8 @@ static Err is_document_file(const char *dir, const char *name, const char *path,
     bool of_tokenizer = false;
     *is = false;
     TRY(is_tokenizer_file(dir, name, &of_tokenizer));
-    *is = !of_tokenizer && !path_is_stream(path) && (is_lines_name(name) || is_text_name(name));
+    *is = !of_tokenizer && !path_is_stream(path) &&
+          (corpus_is_lines_name(name) || is_text_name(name));
     return OK;
 }
 
@@ -111,7 +124,7 @@ static Err add_entry(Corpus *c, const Folder *folder, const char *name)
         return add_folder(c, path, folder);
     TRY(is_document_file(folder->path, name, path, &counts));
     if (counts)
-        return add_file(c, path, is_lines_name(name));
+        return add_file(c, path, corpus_is_lines_name(name));
     c->n_passed_over++;
     return OK;
 }
@@ -149,7 +162,8 @@ static Err add_input(Corpus *c, const char *path, bool stdin_is_lines)
 {
     if (strcmp(path, "-") == 0)
         return add_file(c, path, stdin_is_lines);
-    return path_is_dir(path) ? add_folder(c, path, NULL) : add_file(c, path, is_lines_name(path));
+    return path_is_dir(path) ? add_folder(c, path, NULL)
+                             : add_file(c, path, corpus_is_lines_name(path));
 }
 
 /* The sum of what is stored, or 0 when a stream is among it. */
@@ -305,6 +319,16 @@ size_t corpus_stored(const CorpusReader *r)
     return r->n_stored + (r->source ? source_stored(r->source) : 0);
 }
 
+/* Of a stream, at whose first bytes nobody could look before. */
+static Err check_stream(const CorpusReader *r, const char *head, size_t n_bytes)
+{
+    const CorpusFile *file = &r->corpus->file[r->at];
+    if (!file->is_stream || r->n_read > 0)
+        return OK;
+    return source_check_text(strcmp(file->path, "-") == 0 ? "standard input" : file->path, head,
+                             n_bytes);
+}
+
 /* The batch grows to `limit` bytes, or to the end of the file. */
 static Err fill(CorpusReader *r, CorpusBatch *batch, size_t limit)
 {
@@ -319,6 +343,7 @@ static Err fill(CorpusReader *r, CorpusBatch *batch, size_t limit)
     if (r->at_end || batch->n_bytes == limit)
         return OK;
     TRY(source_read(r->source, batch->data + batch->n_bytes, limit - batch->n_bytes, &n));
+    TRY(check_stream(r, batch->data + batch->n_bytes, n));
     r->at_end = n < limit - batch->n_bytes;
     r->n_read += n;
     batch->n_bytes += n;

@@ -44,9 +44,12 @@ typedef struct {
  * .jsonl, or in these and .gz or .zst, count, sorted, those of folders in them too; not the
  * merges.txt of a tokenizer, beside its vocab.json. A file given by name is JSON lines when it ends
  * so, else a text; standard input is what stdin_is_lines says. ERR_MISSING: not there, no such file
- * in all of it, or a link from a folder back to one around it. */
+ * in all of it, or a link from a folder back to one around it. ERR_DATA: a damaged archive, or a
+ * file that source_check_text refuses. */
 Err corpus_list(Corpus *c, const char *const *input, int32_t n_inputs, bool stdin_is_lines);
 void corpus_free(Corpus *c);
+/* Does it end in .jsonl, or in this and .gz or .zst? */
+bool corpus_is_lines_name(const char *name);
 
 /* The split of a document: by a hash of its first CORPUS_HASHED_BYTES, the same in every run and
  * corpus; val_fraction of all fall to SPLIT_VAL. */
@@ -83,7 +86,8 @@ Err corpus_reader_open(CorpusReader **out, const Corpus *c, double val_fraction,
 /* Go on from a place in the same corpus, before the first batch is taken. ERR_DATA when the file
  * ends before it. */
 Err corpus_seek(CorpusReader *r, const CorpusPlace *place);
-/* *more: there was a next batch, and it is in `batch`. ERR_DATA, ERR_MISSING, ERR_SYSTEM. */
+/* *more: there was a next batch, and it is in `batch`. ERR_DATA (damaged; a stream that
+ * source_check_text refuses), ERR_MISSING, ERR_SYSTEM. */
 Err corpus_next(CorpusReader *r, CorpusBatch *batch, bool *more);
 /* How far in the files as they are stored. */
 size_t corpus_stored(const CorpusReader *r);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/status_line.h"
+#include "data/source.h"
 #include "data/staging.h"
 
 enum { CHUNK_TOKENS = 1 << 14 };
@@ -91,8 +92,10 @@ static Err make_tokenizer(Preparation *p, Tokenizer *t)
         tokenizer_bytes(t);
         return OK;
     }
+    const char *text = (const char *)p->text.data;
+    TRY(source_check_text(input_name(p->args), text, p->text.n_bytes));
     status_line_show(&p->line, -1, "finding characters");
-    Err err = tokenizer_from_text(t, (const char *)p->text.data, p->text.n_bytes);
+    Err err = tokenizer_from_text(t, text, p->text.n_bytes);
     return err_prefix(err, "%s", input_name(p->args));
 }
 

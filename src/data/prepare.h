@@ -32,7 +32,7 @@ typedef struct {
  * from the moment that older ones are replaced until then there is no train.bin, so that a run that
  * is cut off never leaves tokens beside a vocabulary or a split of another text: the data set is
  * the old one, is refused as incomplete, or is the new one. ERR_USAGE, ERR_MISSING, ERR_DATA (empty
- * or too short, invalid UTF-8), ERR_WRITE. */
+ * or too short; characters: no text, or invalid UTF-8), ERR_WRITE. */
 Err prepare_text(const PrepareArgs *args, PrepareResult *result);
 
 #ifdef __cplusplus

@@ -54,8 +54,8 @@ typedef struct {
  * is as it was. A run that is killed leaves what it has in it, under temporary names; the next one
  * with the same files and settings goes on from there, any other removes it. Not so with standard
  * input. ERR_USAGE (token files are there and force is false; no split possible),
- * ERR_MISSING, ERR_DATA (vocabulary, archive, a line when strict; a sequence without tokens),
- * ERR_WRITE, ERR_SYSTEM. */
+ * ERR_MISSING, ERR_DATA (vocabulary, archive, a file that is no text, a line when strict; a
+ * sequence without tokens), ERR_WRITE, ERR_SYSTEM. */
 Err prepare_corpus(const CorpusArgs *args, CorpusResult *result);
 
 #ifdef __cplusplus

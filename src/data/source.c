@@ -13,6 +13,31 @@ enum { STORED_BYTES = 1 << 18, GZIP_WINDOW = 15 + 16 /* the largest, with gzip's
 
 typedef enum { PLAIN, GZIP, ZSTANDARD } Packing;
 
+/* What no text begins with: `bytes`, from byte `at` on. */
+typedef struct {
+    size_t at, n_bytes;
+    const char *bytes, *kind, *advice;
+} Signature;
+
+#define UNPACK_ADVICE "unpack it first"
+#define SUFFIX_ADVICE "unpack it first; only --tokenizer does, of names that end in .gz or .zst"
+#define UTF16_ADVICE  "make it UTF-8 first: iconv -f UTF-16 -t UTF-8"
+#define UTF32_ADVICE  "make it UTF-8 first: iconv -f UTF-32 -t UTF-8"
+
+static const Signature SIGNATURE[] = {
+    {0, 4, "\xFF\xFE\0\0", "UTF-32", UTF32_ADVICE}, /* before UTF-16, whose mark begins it */
+    {0, 4, "\0\0\xFE\xFF", "UTF-32", UTF32_ADVICE},
+    {0, 2, "\xFF\xFE", "UTF-16", UTF16_ADVICE},
+    {0, 2, "\xFE\xFF", "UTF-16", UTF16_ADVICE},
+    {0, 2, "\x1F\x8B", "a gzip archive", SUFFIX_ADVICE},
+    {0, 4, "\x28\xB5\x2F\xFD", "a Zstandard archive", SUFFIX_ADVICE},
+    {4, 6, "1AY&SY", "a bzip2 archive", UNPACK_ADVICE}, /* behind "BZh" and a digit */
+    {0, 6, "\xFD\x37zXZ\0", "an xz archive", UNPACK_ADVICE},
+    {0, 4, "PK\3\4", "a zip archive", UNPACK_ADVICE},
+    {0, 5, "PAR1\x15", "a Parquet file", "write its texts as JSON lines first"},
+    {0, 5, "%PDF-", "a PDF file", "take the text out of it first, as with pdftotext"},
+};
+
 struct Source {
     Packing packing;
     FileReader *file;
@@ -162,5 +187,15 @@ Err source_read(Source *s, char *data, size_t capacity, size_t *n_bytes)
         TRY(unpack(s, data + *n_bytes, capacity - *n_bytes, &n));
         *n_bytes += n;
     } while (n > 0 && *n_bytes < capacity);
+    return OK;
+}
+
+Err source_check_text(const char *name, const char *head, size_t n_bytes)
+{
+    for (size_t i = 0; i < sizeof SIGNATURE / sizeof *SIGNATURE; i++) {
+        const Signature *s = &SIGNATURE[i];
+        if (n_bytes >= s->at + s->n_bytes && memcmp(head + s->at, s->bytes, s->n_bytes) == 0)
+            FAIL(ERR_DATA, "%s: begins as %s, not as UTF-8 text: %s", name, s->kind, s->advice);
+    }
     return OK;
 }

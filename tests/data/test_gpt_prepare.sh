@@ -15,11 +15,11 @@ expect() {
     fi
 }
 
-# refused CODE MESSAGE ARGUMENTS...: that exit code, nothing on stdout, one line on stderr that contains MESSAGE.
+# [input=FILE] refused CODE MESSAGE ARGUMENTS...: that exit code, nothing on stdout, one line on stderr that contains MESSAGE.
 refused() {
     local code=$1 message=$2 got=0 line
     shift 2
-    "$prepare" "$@" >out.log 2>err.log </dev/null || got=$?
+    "$prepare" "$@" >out.log 2>err.log <"${input:-/dev/null}" || got=$?
     expect "exit code of: $*" "$code" "$got"
     expect "stdout of: $*" "" "$(cat out.log)"
     expect "lines on stderr of: $*" 1 "$(wc -l <err.log)"
@@ -55,6 +55,10 @@ train has 2 tokens
 val has 1 tokens
 wrote train.bin, val.bin and meta.json in b" "$("$prepare" --kind=byte --val-fraction 0.3 --out=b bytes)"
 expect "tokens of bytes" "ff000000 4100" "$(hex b/train.bin) $(hex b/val.bin)"
+
+echo '{"text": "hello"}' >lines.jsonl
+expect "note on JSON lines as a text" "gpt_prepare: lines.jsonl was taken as one plain text, braces and all: --tokenizer=DIR reads JSON lines" \
+    "$("$prepare" --out=lines lines.jsonl 2>&1 >/dev/null)"
 
 "$prepare" --help | grep 'usage: gpt_prepare' >/dev/null || expect "--help" "usage" "none"
 "$prepare" --version | grep '^gpt_prepare [0-9]' >/dev/null || expect "--version" "gpt_prepare X.Y.Z" "$("$prepare" --version)"
@@ -104,6 +108,9 @@ refused 64 "--out=DIR" -
 refused 65 "empty.txt is empty" empty.txt
 refused 65 "standard input is empty" --out=nothing -
 refused 65 "latin1.txt: byte 3 (0xE9) is not valid UTF-8" latin1.txt
+gzip -c hello.txt >hello.txt.gz
+refused 65 "hello.txt.gz: begins as a gzip archive, not as UTF-8 text: unpack it first; only --tokenizer does" hello.txt.gz
+input=hello.txt.gz refused 65 "standard input: begins as a gzip archive" --out=nothing -
 refused 66 "none.txt" none.txt
 refused 64 "one text" "$work"
 refused 74 "hello.txt" --out=hello.txt/sub hello.txt

@@ -106,11 +106,11 @@ make bad --val_fraction=0.3 bad.jsonl
 for split in train val; do same bad/$split.bin alone/$split.bin; done
 grep -q '^gpt_prepare: 5 lines hold no document, the first: bad.jsonl:51: ' bad.err || fail "bad: $(cat bad.err)"
 
-# refused CODE MESSAGE ARGS...: that exit code, nothing on stdout, one line on stderr with MESSAGE
+# [input=FILE] refused CODE MESSAGE ARGS...: that exit code, nothing on stdout, one line on stderr with MESSAGE
 refused() {
     local code=$1 message=$2 got=0
     shift 2
-    "$prepare" "$@" >out.log 2>err.log </dev/null || got=$?
+    "$prepare" "$@" >out.log 2>err.log <"${input:-/dev/null}" || got=$?
     [ $got = "$code" ] || fail "$*: exit $got, wanted $code"
     [ -s out.log ] && fail "$*: wrote to standard output"
     [ "$(wc -l <err.log)" = 1 ] && grep -qF -- "$message" err.log || fail "$*: no \"$message\" in: $(cat err.log)"
@@ -124,7 +124,9 @@ zstd -q --long=30 - <a.jsonl >long.jsonl.zst
 cp a.jsonl plain.jsonl.gz
 cp a.jsonl plain.jsonl.zst
 { head -c 300 folder/a.jsonl.gz; printf '\1\2\3\4'; tail -c +305 folder/a.jsonl.gz; } >damaged.jsonl.gz
-mkdir none.d half loop && cp a.jsonl loop/ && ln -s .. loop/up && cp -r plain foreign && : >foreign/evaluation.bin && cp "$toy/vocab.json" half/
+gzip -c a.jsonl >a.jsonl.gz
+printf '\xFF\xFEi\0t\0' >utf16.txt
+mkdir -p none.d half loop/in && cp a.jsonl loop/ && ln -s .. loop/in/up && cp -r plain foreign && : >foreign/evaluation.bin && cp "$toy/vocab.json" half/
 refused 65 "bad.jsonl:51: " "$bpe" --strict --out=new bad.jsonl
 refused 65 "cut.jsonl.gz: is cut off" "$bpe" --out=new a.jsonl cut.jsonl.gz
 refused 65 "cut.jsonl.zst: is cut off" "$bpe" --out=new a.jsonl cut.jsonl.zst
@@ -132,12 +134,36 @@ refused 65 "empty.jsonl.gz: is cut off" "$bpe" --out=new empty.jsonl.gz
 refused 65 "plain.jsonl.gz: damaged" "$bpe" --out=new plain.jsonl.gz
 refused 65 "plain.jsonl.zst: damaged" "$bpe" --out=new plain.jsonl.zst
 refused 65 "damaged.jsonl.gz: damaged" "$bpe" --out=new damaged.jsonl.gz
+# begins KIND BYTES: texts that begin so are refused by that name, packed or not, and what begins nearly so is a text
+begins() {
+    { printf "$2"; cat c.txt; } >begins.txt
+    gzip -c begins.txt >begins.txt.gz
+    refused 65 "begins.txt: begins as $1, not as UTF-8 text: " "$bpe" --out=new a.jsonl begins.txt
+    refused 65 "begins.txt.gz: begins as $1, not" "$bpe" --out=new a.jsonl begins.txt.gz
+    [ "$1" = UTF-32 ] && return # whose mark begins as that of UTF-16
+    printf "$2" | head -c -1 >nearly.txt
+    make nearly --force --val_fraction=0.3 a.jsonl nearly.txt
+}
+begins UTF-16 '\xFF\xFE'
+begins UTF-16 '\xFE\xFF'
+begins UTF-32 '\xFF\xFE\0\0'
+begins UTF-32 '\0\0\xFE\xFF'
+begins 'a gzip archive' '\x1F\x8B'
+begins 'a Zstandard archive' '\x28\xB5\x2F\xFD'
+begins 'a bzip2 archive' 'BZh91AY&SY'
+begins 'an xz archive' '\xFD7zXZ\0'
+begins 'a zip archive' 'PK\3\4'
+begins 'a Parquet file' 'PAR1\x15'
+begins 'a PDF file' '%%PDF-'
+input=a.jsonl.gz refused 65 "standard input: begins as a gzip archive, not as UTF-8 text: unpack it first" "$bpe" --out=new a.jsonl -
+refused 65 "iconv -f UTF-16 -t UTF-8" "$bpe" --split=tail --out=new utf16.txt
+rm utf16.txt begins.txt begins.txt.gz nearly.txt
 refused 65 "leave nothing to validate" "$bpe" --out=new --val_fraction=1e-9 a.jsonl
 refused 65 "leaves nothing to train" "$bpe" --out=new c.txt --val_fraction=0.9999999
 refused 66 "nowhere.txt" "$bpe" --out=new a.jsonl nowhere.txt
 refused 66 "holds no .txt or .jsonl" "$bpe" --out=new none.d
 refused 66 "has vocab.json, but no merges.txt" --tokenizer=half --out=new a.jsonl
-refused 66 "loop/up/loop: a link back to loop" "$bpe" --out=new loop
+refused 66 "loop/in/up: a link back to loop" "$bpe" --out=new loop
 refused 65 "no document in 300 lines, the first: a.jsonl:1: no text under" "$bpe" --out=new --text_key=none a.jsonl
 refused 65 "--long" "$bpe" --out=new long.jsonl.zst
 refused 64 "foreign holds evaluation.bin, which is not replaced" "$bpe" --out=foreign --force a.jsonl
