@@ -108,16 +108,35 @@ Err args_integer(const Flag *flag, int64_t low, int64_t high, int64_t *value)
     return OK;
 }
 
-Err args_number(const Flag *flag, double low, double high, double *value)
+static Err parse_number(const Flag *flag, double *parsed)
 {
-    if (!flag->text)
-        return OK;
     char *end;
-    double parsed = strtod(flag->text, &end);
+    *parsed = strtod(flag->text, &end);
     if (end == flag->text || *end != '\0')
         FAIL(ERR_USAGE, "--%s=%s: not a number", flag->name, flag->text);
+    return OK;
+}
+
+Err args_number(const Flag *flag, double low, double high, double *value)
+{
+    double parsed;
+    if (!flag->text)
+        return OK;
+    TRY(parse_number(flag, &parsed));
     if (!(parsed >= low && parsed <= high))
         FAIL(ERR_USAGE, "--%s=%s: must be from %g to %g", flag->name, flag->text, low, high);
+    *value = parsed;
+    return OK;
+}
+
+Err args_fraction(const Flag *flag, double *value)
+{
+    double parsed;
+    if (!flag->text)
+        return OK;
+    TRY(parse_number(flag, &parsed));
+    if (!(parsed > 0 && parsed < 1))
+        FAIL(ERR_USAGE, "--%s=%s: must be above 0 and below 1", flag->name, flag->text);
     *value = parsed;
     return OK;
 }

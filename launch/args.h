@@ -36,6 +36,8 @@ Err args_refuse_rest(const Flag *flag, int32_t n_flags, char *const *rest, int32
  * [low, high]. */
 Err args_integer(const Flag *flag, int64_t low, int64_t high, int64_t *value);
 Err args_number(const Flag *flag, double low, double high, double *value);
+/* The same for a part of something: above 0 and below 1. */
+Err args_fraction(const Flag *flag, double *value);
 
 /* *which = the place of the flag's word in a list that NULL ends, unchanged when it was not given.
  * ERR_USAGE lists them. */

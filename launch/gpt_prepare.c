@@ -166,7 +166,7 @@ static Err prepare_one(const Flag *flag, TokenizerKind kind, const char *input, 
                         .kind = kind,
                         .val_fraction = 0.1,
                         .progress = isatty(STDERR_FILENO) ? stderr : NULL};
-    TRY(args_number(&flag[FLAG_VAL_FRACTION], 0, 1, &args.val_fraction));
+    TRY(args_fraction(&flag[FLAG_VAL_FRACTION], &args.val_fraction));
     PrepareResult result;
     TRY(prepare_text(&args, &result));
     note_lines(input);
@@ -199,7 +199,7 @@ static Err parse_corpus(const Flag *flag, CorpusArgs *args)
     args->eot = (EotPlace)eot;
     args->val_fraction = args->tail ? 0.1 : 0.01;
     args->shard_tokens = 100000000;
-    TRY(args_number(&flag[FLAG_VAL_FRACTION], 0, 1, &args->val_fraction));
+    TRY(args_fraction(&flag[FLAG_VAL_FRACTION], &args->val_fraction));
     args->save_seconds = 30;
     TRY(args_number(&flag[FLAG_SAVE_SECONDS], 0, 1e9, &args->save_seconds));
     TRY(args_integer(&flag[FLAG_SHARD_TOKENS], 1, INT32_MAX, &args->shard_tokens));
@@ -221,11 +221,15 @@ static void print_notes(const CorpusResult *r)
     if (r->n_bad > 0)
         fprintf(stderr, "gpt_prepare: %" PRId64 " lines hold no document, the first: %s\n",
                 r->n_bad, r->first_bad);
-    if (r->n_passed_over > 0)
-        fprintf(
-            stderr,
-            "gpt_prepare: %d files are neither texts (.txt) nor JSON lines (.jsonl): passed over\n",
-            r->n_passed_over);
+    if (r->n_passed_over == 1)
+        fprintf(stderr,
+                "gpt_prepare: %s is neither a text (.txt) nor JSON lines (.jsonl): passed over\n",
+                r->first_passed_over);
+    if (r->n_passed_over > 1)
+        fprintf(stderr,
+                "gpt_prepare: %d files are neither texts (.txt) nor JSON lines (.jsonl), the "
+                "first %s: passed over\n",
+                r->n_passed_over, r->first_passed_over);
     if (r->n_cuts > 0)
         fprintf(stderr,
                 "gpt_prepare: %" PRId64 " cuts within a run of more than 64 MiB of one kind of "
@@ -240,7 +244,8 @@ static const char *plural(int64_t n)
 
 static Err print_corpus(const CorpusArgs *args, const CorpusResult *r)
 {
-    const int64_t n_documents = r->n_documents[SPLIT_TRAIN] + r->n_documents[SPLIT_VAL];
+    const int64_t n_parts = r->n_documents[SPLIT_TRAIN] + r->n_documents[SPLIT_VAL];
+    const int64_t n_documents = args->tail ? 1 : n_parts;
     print_notes(r);
     printf("%s document%s, %s of text in %d file%s: %s, %.1f MB/s\n", human_count(n_documents).text,
            plural(n_documents), human_bytes(r->n_bytes).text, r->n_read, plural(r->n_read),

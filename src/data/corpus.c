@@ -125,7 +125,8 @@ static Err add_entry(Corpus *c, const Folder *folder, const char *name)
     TRY(is_document_file(folder->path, name, path, &counts));
     if (counts)
         return add_file(c, path, corpus_is_lines_name(name));
-    c->n_passed_over++;
+    if (c->n_passed_over++ == 0)
+        snprintf(c->first_passed_over, sizeof c->first_passed_over, "%s", path);
     return OK;
 }
 

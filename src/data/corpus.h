@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/file.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -38,6 +39,7 @@ typedef struct {
     int32_t n_files;
     size_t n_bytes;        /* of all files; 0: not known */
     int32_t n_passed_over; /* files in folders that are neither text nor JSON lines */
+    char first_passed_over[FILE_PATH_BYTES]; /* "" when there is none */
 } Corpus;
 
 /* `input`: files, pipes, "-" (standard input), and folders, of which the files that end in .txt or

@@ -533,6 +533,7 @@ static Err prepare(Job *job)
     }
     result->n_read = job->corpus.n_files;
     result->n_passed_over = job->corpus.n_passed_over;
+    memcpy(result->first_passed_over, job->corpus.first_passed_over, FILE_PATH_BYTES);
     TRY(check_split(job));
     TRY(token_out_finish(job->out));
     TRY(write_beside(job));

@@ -37,10 +37,12 @@ typedef struct {
 
 /* What was read and written. */
 typedef struct {
-    int64_t n_documents[N_SPLITS], n_tokens[N_SPLITS];
+    int64_t n_documents[N_SPLITS]; /* when split by place: the parts of the one text */
+    int64_t n_tokens[N_SPLITS];
     int32_t n_files[N_SPLITS]; /* written */
     int32_t n_read;            /* files */
     int32_t n_passed_over;     /* files in folders: neither .txt nor .jsonl */
+    char first_passed_over[FILE_PATH_BYTES];
     int32_t vocab_size;
     size_t n_bytes;         /* of text */
     size_t n_bytes_earlier; /* of these, those that an earlier run had encoded */

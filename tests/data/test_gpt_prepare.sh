@@ -102,7 +102,7 @@ refused 64 "--kind=word" --kind=word hello.txt
 refused 64 "--kind needs a value" hello.txt --kind
 refused 64 "--out was given twice" --out=a --out=b hello.txt
 refused 64 "not a number" --val_fraction=some hello.txt
-refused 64 "must be from 0 to 1" --val_fraction=2 hello.txt
+refused 64 "--val_fraction=2: must be above 0 and below 1" --val_fraction=2 hello.txt
 refused 64 "above 0 and below 1" --val_fraction=0 hello.txt
 refused 64 "--out=DIR" -
 refused 65 "empty.txt is empty" empty.txt

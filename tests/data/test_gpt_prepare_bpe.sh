@@ -47,7 +47,7 @@ echo 'of an editor' | tee folder/._c.txt >folder/.left/d.txt
 mkfifo folder/pipe.txt                        # nobody writes into it
 cp "$toy"/{vocab.json,merges.txt} folder/sub/ # a tokenizer's, no document
 make packed --val_fraction=0.3 --threads=3 folder
-grep -q '4 files are neither texts' packed.err || fail "packed: $(cat packed.err)"
+grep -q '^gpt_prepare: 4 files are neither texts (.txt) nor JSON lines (.jsonl), the first folder/notes.md: passed over$' packed.err || fail "packed: $(cat packed.err)"
 rm folder/pipe.txt
 mkfifo named.jsonl
 cat b.jsonl >named.jsonl &
@@ -98,6 +98,7 @@ make long1 --split=tail --val_fraction=0.4 --threads=1 long.txt
 make long2 --split=tail --val_fraction=0.4 --threads=2 long.txt
 for split in train val; do same long1/$split.bin long2/$split.bin; done
 n=$(($(wc -m <long.txt) * 6 / 10))
+grep -q '^1 document, .* in 1 file: ' long1.log || fail "long1: $(cat long1.log)"
 [ "$(ls -A long1 | wc -l)" = 6 ] && [ $n -gt 4194304 ] || fail "long1: $n characters, $(ls -A long1)"
 
 # ---- lines that hold nothing ----------------------------------------------------------------------
@@ -173,7 +174,7 @@ refused 64 "older holds " "$bpe" --out=older a.jsonl
 refused 64 "one text in a file" "$bpe" --out=new --split=tail a.jsonl
 refused 64 "--split=half" "$bpe" --out=new --split=half a.jsonl
 refused 64 "--shard_tokens" "$bpe" --out=new --shard_tokens=0 a.jsonl
-refused 64 "above 0 and below 1" "$bpe" --out=new --val_fraction=1 a.jsonl
+refused 64 "--val_fraction=1: must be above 0 and below 1" "$bpe" --out=new --val_fraction=1 a.jsonl
 refused 64 "--tokenizer=DIR" --kind=bpe --out=new a.jsonl
 refused 64 "--strict is for --kind=bpe" --strict --out=new a.jsonl
 refused 64 "--tokenizer is for --kind=bpe" "$bpe" --kind=char --out=new a.jsonl

@@ -109,7 +109,8 @@ static void unknown_arguments_are_named(void **state)
     (void)state;
     char *flag[] = {"text", "--x"}, *words[] = {"text", "more"}, *dash[] = {"-"};
     check_err(refuse(flag, 2, 2), ERR_USAGE, "unknown argument --x; --help lists");
-    check_err(refuse(words, 2, 1), ERR_USAGE, "unknown argument more; --help lists");
+    check_err(refuse(words, 2, 1), ERR_USAGE,
+              "unknown argument more; --help lists");
     check_no_err(refuse(words, 2, 2));
     check_no_err(refuse(dash, 1, 1)); /* standard input */
 }
@@ -139,6 +140,22 @@ static void integers_have_bounds(void **state)
         check_err(args_integer(&(Flag){.name = "n", .text = WRONG[i]}, 1, 9, &value), ERR_USAGE,
                   "not a whole number");
     assert_int_equal(value, 9);
+}
+
+static void fractions_are_above_0_and_below_1(void **state)
+{
+    (void)state;
+    double value = 0.5;
+    check_no_err(args_fraction(&(Flag){.name = "x", .text = NULL}, &value));
+    assert_true(value == 0.5);
+    check_no_err(args_fraction(&(Flag){.name = "x", .text = "0.25"}, &value));
+    assert_true(value == 0.25);
+    static const char *const OUTSIDE[] = {"0", "1", "-0.1", "1.5", "inf", "nan"};
+    for (size_t i = 0; i < sizeof OUTSIDE / sizeof *OUTSIDE; i++)
+        check_err(args_fraction(&(Flag){.name = "x", .text = OUTSIDE[i]}, &value), ERR_USAGE,
+                  "must be above 0 and below 1");
+    check_err(args_fraction(&(Flag){.name = "x", .text = "x"}, &value), ERR_USAGE, "not a number");
+    assert_true(value == 0.25);
 }
 
 static void numbers_have_bounds(void **state)
@@ -183,6 +200,7 @@ int main(void)
         cmocka_unit_test(unknown_arguments_are_named),
         cmocka_unit_test(the_nearest_flag_is_named),
         cmocka_unit_test(integers_have_bounds),
+        cmocka_unit_test(fractions_are_above_0_and_below_1),
         cmocka_unit_test(numbers_have_bounds),
         cmocka_unit_test(a_choice_is_one_of_its_words),
     };
