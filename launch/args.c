@@ -86,6 +86,9 @@ Err args_refuse_rest(const Flag *flag, int32_t n_flags, char *const *rest, int32
         bool looks_like_flag = rest[i][0] == '-' && rest[i][1] != '\0';
         if (looks_like_flag)
             return refuse_flag(flag, n_flags, rest[i]);
+        if (i >= n_allowed && n_allowed == 1)
+            FAIL(ERR_USAGE, "unknown argument %s: one directory is taken, here %s", rest[i],
+                 rest[0]);
         if (i >= n_allowed)
             FAIL(ERR_USAGE, "unknown argument %s; --help lists what there is", rest[i]);
     }

@@ -28,7 +28,8 @@ typedef struct {
 Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, int32_t *n_rest);
 
 /* ERR_USAGE naming the first of rest that looks like a flag, and the one it may have been meant
- * for, or comes after n_allowed others: for programs that know all their arguments. */
+ * for, or comes after n_allowed others: for programs that know all their arguments. Where
+ * one other is allowed, it is a directory. */
 Err args_refuse_rest(const Flag *flag, int32_t n_flags, char *const *rest, int32_t n_rest,
                      int32_t n_allowed);
 

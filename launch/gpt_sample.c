@@ -134,6 +134,22 @@ static Err parse_choices(Options *o)
     return OK;
 }
 
+/* What nanoGPT's sample.py takes, and is written otherwise here. `rest` has room for all. */
+static Err refuse_nanogpt(int argc, char **argv, char **rest)
+{
+    enum { N_HABITS = 3 };
+    static const char STANDS_ALONE[] = "the folder stands alone: gpt_sample DIR";
+    Flag habit[N_HABITS] = {{"start", "[TEXT]", "it is --prompt=TEXT here", NULL},
+                            {"out_dir", "[DIR]", STANDS_ALONE, NULL},
+                            {"init_from", "[DIR]", STANDS_ALONE, NULL}};
+    int32_t n_rest;
+    TRY(args_take(habit, N_HABITS, argc, argv, rest, &n_rest));
+    for (int i = 0; i < N_HABITS; i++)
+        if (habit[i].text)
+            FAIL(ERR_USAGE, "unknown argument --%s: %s", habit[i].name, habit[i].help);
+    return OK;
+}
+
 static Err options_parse(Options *o, int argc, char **argv)
 {
     int32_t n_rest = 0;
@@ -141,7 +157,9 @@ static Err options_parse(Options *o, int argc, char **argv)
     char **rest = calloc((size_t)argc + 1, sizeof *rest);
     if (!rest)
         FAIL(ERR_SYSTEM, "out of memory for the command line");
-    Err err = args_take(o->flag, N_FLAGS, argc, argv, rest, &n_rest);
+    Err err = refuse_nanogpt(argc, argv, rest);
+    if (!err)
+        err = args_take(o->flag, N_FLAGS, argc, argv, rest, &n_rest);
     if (!err)
         err = args_refuse_rest(FLAGS, N_FLAGS, rest, n_rest, 1);
     o->model.path = n_rest > 0 ? rest[0] : NULL;

@@ -110,7 +110,8 @@ static void unknown_arguments_are_named(void **state)
     char *flag[] = {"text", "--x"}, *words[] = {"text", "more"}, *dash[] = {"-"};
     check_err(refuse(flag, 2, 2), ERR_USAGE, "unknown argument --x; --help lists");
     check_err(refuse(words, 2, 1), ERR_USAGE,
-              "unknown argument more; --help lists");
+              "unknown argument more: one directory is taken, here text");
+    check_err(refuse(words, 2, 0), ERR_USAGE, "unknown argument text; --help lists");
     check_no_err(refuse(words, 2, 2));
     check_no_err(refuse(dash, 1, 1)); /* standard input */
 }

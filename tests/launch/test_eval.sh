@@ -32,6 +32,7 @@ printf '\xff\xff\x01\x00' >far.bin
 refuse 64 'which model' --data=x.bin
 refuse 64 'nothing to do' out
 refuse 64 'unknown|no-such' out --no-such=1
+refuse 64 'unknown argument two: one directory is taken, here out' out two --data=x.bin
 refuse 64 'stride is for --data' out --lambada=l.jsonl --stride=3
 refuse 64 'max_items is for --hellaswag and --lambada' out --data=data/text/val.bin --max_items=3
 refuse 64 'items is for --hellaswag and --lambada' out --data=data/text/val.bin --items=items

@@ -115,7 +115,10 @@ refuse() {
 }
 refuse 64 "gpt_sample DIR"
 refuse 64 "--bogus" out --bogus=1
-refuse 64 "two" out two
+refuse 64 "unknown argument two: one directory is taken, here out" out two
+refuse 64 "unknown argument --start: it is --prompt=TEXT here" out --start=x
+refuse 64 "unknown argument --out_dir: the folder stands alone: gpt_sample DIR" --out-dir=out
+refuse 64 "unknown argument --init_from: the folder stands alone" --init_from=gpt2 --prompt=x
 refuse 64 "--temperature" out --temperature=-1
 refuse 64 "--temperature" out --temperature=nan
 refuse 64 "--top_k" out --top_k=-1
