@@ -333,6 +333,9 @@ static Err spec_exists(const char *spec, bool *found)
     return err;
 }
 
+#define HOW_TO_MAKE                                                                                \
+    "\"gpt_prepare --out=%s TEXT\" (characters; GPT-2's tokens with --tokenizer=DIR)"
+
 /* Where the data set is: two places to look, in an order that depends on how it is written. */
 static Err locate(const Config *cfg, char spec[FILE_PATH_BYTES])
 {
@@ -352,10 +355,8 @@ static Err locate(const Config *cfg, char spec[FILE_PATH_BYTES])
         }
     }
     if (name[0] == '/')
-        FAIL(ERR_MISSING, "no dataset at %s: make it with \"gpt_prepare --out=%s TEXT\"", name,
-             name);
-    FAIL(ERR_MISSING,
-         "no dataset at %s, nor at %s: make it with \"gpt_prepare --out=%s TEXT\", or set data_dir",
+        FAIL(ERR_MISSING, "no dataset at %s: make it with " HOW_TO_MAKE, name, name);
+    FAIL(ERR_MISSING, "no dataset at %s, nor at %s: make it with " HOW_TO_MAKE ", or set data_dir",
          place[0], place[1], place[0]);
 }
 
@@ -403,8 +404,7 @@ static Err no_split(const char *spec, const char *split, bool nanogpt)
     char wanted[64];
     snprintf(wanted, sizeof wanted, nanogpt ? "%s.bin" : "%s.bin or *%s*.bin", split, split);
     if (path_is_dir(spec))
-        FAIL(ERR_MISSING,
-             "%s: there is no %s in it: make both files with \"gpt_prepare --out=%s TEXT\"", spec,
+        FAIL(ERR_MISSING, "%s: there is no %s in it: make both files with " HOW_TO_MAKE, spec,
              wanted, spec);
     FAIL(ERR_MISSING,
          "%s: no %s among the files it names: dataset should be a directory with files to "

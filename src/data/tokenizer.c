@@ -443,8 +443,10 @@ Err tokenizer_open_dir(Tokenizer *t, const char *dir)
     if (!err)
         return tokenizer_open_bpe(t, dir);
     err_free(err);
-    FAIL(ERR_MISSING,
-         "%s has no meta.json, and no vocab.json and merges.txt: without the tokenizer its tokens "
-         "have no text",
-         dir);
+    TRY(path_join(path, dir, "tokenizer.json"));
+    FAIL(
+        ERR_MISSING,
+        "%s has no meta.json, and no vocab.json and merges.txt%s: without the tokenizer its tokens "
+        "have no text",
+        dir, path_exists(path) ? " (its tokenizer.json is not read)" : "");
 }

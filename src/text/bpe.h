@@ -35,7 +35,8 @@ Err bpe_open(Bpe **bpe, const char *dir);
 Err bpe_open_files(Bpe **bpe, const char *vocab_path, const char *merges_path);
 void bpe_close(Bpe *bpe); /* accepts NULL */
 
-/* The pair of files bpe_open reads in dir: names, constant. ERR_MISSING when it is not whole. */
+/* The pair of files bpe_open reads in dir: names, constant. ERR_MISSING when it is not whole; a
+ * tokenizer.json, which is not read, is then spoken of. */
 Err bpe_find_files(const char *dir, const char **vocab_name, const char **merges_name);
 
 int32_t bpe_vocab_size(const Bpe *bpe);

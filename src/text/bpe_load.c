@@ -412,6 +412,7 @@ Err bpe_find_files(const char *dir, const char **vocab_name, const char **merges
 {
     static const char *const PAIR[][2] = {{"vocab.json", "merges.txt"},
                                           {"encoder.json", "vocab.bpe"}};
+    bool has_fast;
     for (int i = 0; i < 2; i++) {
         bool has_vocab, has_merges;
         *vocab_name = PAIR[i][0];
@@ -424,8 +425,11 @@ Err bpe_find_files(const char *dir, const char **vocab_name, const char **merges
             FAIL(ERR_MISSING, "%s: has %s, but no %s", dir, PAIR[i][!has_vocab],
                  PAIR[i][has_vocab]);
     }
-    FAIL(ERR_MISSING, "%s: has neither vocab.json and merges.txt nor encoder.json and vocab.bpe",
-         dir);
+    TRY(is_in(dir, "tokenizer.json", &has_fast));
+    FAIL(ERR_MISSING, "%s: has neither vocab.json and merges.txt nor encoder.json and vocab.bpe%s",
+         dir,
+         has_fast ? "; its tokenizer.json is not read: put vocab.json and merges.txt beside it"
+                  : "");
 }
 
 Err bpe_open(Bpe **bpe, const char *dir)

@@ -162,7 +162,9 @@ static void test_missing_name_says_where_it_was_looked_for(void **state)
 {
     (void)state;
     check_refused("nix", ERR_MISSING, "no dataset at data/nix, nor at nix");
-    check_refused("nix", ERR_MISSING, "gpt_prepare --out=data/nix");
+    check_refused("nix", ERR_MISSING,
+                  "gpt_prepare --out=data/nix TEXT\" (characters; GPT-2's tokens with "
+                  "--tokenizer=DIR), or set data_dir");
 }
 
 static void test_missing_absolute_path_is_looked_for_once(void **state)

@@ -127,7 +127,7 @@ cp a.jsonl plain.jsonl.zst
 { head -c 300 folder/a.jsonl.gz; printf '\1\2\3\4'; tail -c +305 folder/a.jsonl.gz; } >damaged.jsonl.gz
 gzip -c a.jsonl >a.jsonl.gz
 printf '\xFF\xFEi\0t\0' >utf16.txt
-mkdir -p none.d half loop/in && cp a.jsonl loop/ && ln -s .. loop/in/up && cp -r plain foreign && : >foreign/evaluation.bin && cp "$toy/vocab.json" half/
+mkdir -p none.d half fast loop/in && : >fast/tokenizer.json && cp a.jsonl loop/ && ln -s .. loop/in/up && cp -r plain foreign && : >foreign/evaluation.bin && cp "$toy/vocab.json" half/
 refused 65 "bad.jsonl:51: " "$bpe" --strict --out=new bad.jsonl
 refused 65 "cut.jsonl.gz: is cut off" "$bpe" --out=new a.jsonl cut.jsonl.gz
 refused 65 "cut.jsonl.zst: is cut off" "$bpe" --out=new a.jsonl cut.jsonl.zst
@@ -164,6 +164,7 @@ refused 65 "leaves nothing to train" "$bpe" --out=new c.txt --val_fraction=0.999
 refused 66 "nowhere.txt" "$bpe" --out=new a.jsonl nowhere.txt
 refused 66 "holds no .txt or .jsonl" "$bpe" --out=new none.d
 refused 66 "has vocab.json, but no merges.txt" --tokenizer=half --out=new a.jsonl
+refused 66 "encoder.json and vocab.bpe; its tokenizer.json is not read: " --tokenizer=fast --out=new a.jsonl
 refused 66 "loop/in/up: a link back to loop" "$bpe" --out=new loop
 refused 65 "no document in 300 lines, the first: a.jsonl:1: no text under" "$bpe" --out=new --text_key=none a.jsonl
 refused 65 "--long" "$bpe" --out=new long.jsonl.zst

@@ -178,6 +178,8 @@ grep -qx 'ba[ab]*' ab || fail "ab: $(cat ab)"
 
 cp -r out/step_00000020 bare && rm bare/meta.json bare/MANIFEST.json
 refuse 66 "meta.json" bare
+: >bare/tokenizer.json
+refuse 66 "(its tokenizer.json is not read)" bare
 cp -r out/step_00000020 other && rm other/MANIFEST.json
 printf '{"format":"gpt_ddp.tokenizer","version":1,"kind":"byte","vocab_size":256}' >other/meta.json
 refuse 65 "256" other

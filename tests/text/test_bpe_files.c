@@ -112,6 +112,8 @@ static void test_missing_files_are_named(void **state)
 {
     Temp *t = *state;
     check_refused(t, ERR_MISSING, "neither vocab.json and merges.txt nor encoder.json and vocab");
+    temp_write_text(t, "tokenizer.json", "{}");
+    check_refused(t, ERR_MISSING, "vocab.bpe; its tokenizer.json is not read: put vocab.json and");
     write_changed(t, "vocab.json", "vocab.json", NULL, "");
     check_refused(t, ERR_MISSING, "has vocab.json, but no merges.txt");
     write_changed(t, "merges.txt", "merges.txt", NULL, "");
