@@ -1,5 +1,8 @@
 /* The shape of a model that is there already, as settings. */
 #include "checkpoint/checkpoint.h"
+
+#include <string.h>
+
 #include "checkpoint/names.h"
 
 static void adopt_number(Config *cfg, const char *key, int64_t *setting, int64_t value)
@@ -26,6 +29,12 @@ static Err require_model(const char *dir)
 {
     char config[FILE_PATH_BYTES];
     TRY(path_join(config, dir, CONFIG_NAME));
+    if (!path_is_dir(dir) && strncmp(dir, "gpt2", 4) == 0 && !strchr(dir, '/'))
+        FAIL(ERR_MISSING,
+             "init_from = %s: no such directory; for OpenAI's weights: hf download "
+             "openai-community/%s config.json "
+             "model.safetensors vocab.json merges.txt --local-dir %s",
+             dir, dir, dir);
     if (!path_is_dir(dir))
         FAIL(ERR_MISSING,
              "init_from = %s: no such directory; it is scratch, resume, auto, or a directory with "

@@ -1,20 +1,33 @@
 #include "checkpoint/tokenizer_files.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "checkpoint/doc.h"
 #include "checkpoint/names.h"
 
-enum { FILE_META, FILE_PICKLE }; /* the second where the first is not */
+/* The second where the first is not; the first four tell what an id means. */
+enum {
+    FILE_META,
+    FILE_PICKLE,
+    FILE_VOCAB,
+    FILE_MERGES,
+    N_TELLING,
+    FILE_CONFIG = N_TELLING,
+    FILE_FAST
+};
 
 /* In a checkpoint, and as OpenAI's files are named; NULL: no other name. */
 static const struct {
     const char *name, *other;
 } NAMES[N_TOKENIZER_FILES] = {
-    [FILE_META] = {META_NAME, NULL}, [FILE_PICKLE] = {PICKLE_NAME, NULL},
-    {VOCAB_NAME, "encoder.json"},    {MERGES_NAME, "vocab.bpe"},
-    {TOKENIZER_CONFIG_NAME, NULL},   {TOKENIZER_NAME, NULL},
+    [FILE_META] = {META_NAME, NULL},
+    [FILE_PICKLE] = {PICKLE_NAME, NULL},
+    [FILE_VOCAB] = {VOCAB_NAME, "encoder.json"},
+    [FILE_MERGES] = {MERGES_NAME, "vocab.bpe"},
+    [FILE_CONFIG] = {TOKENIZER_CONFIG_NAME, NULL},
+    [FILE_FAST] = {TOKENIZER_NAME, NULL},
 };
 
 /* Nothing where there is no such file. */
@@ -53,6 +66,17 @@ bool tokenizer_files_any(const TokenizerFiles *files)
     for (int i = 0; i < N_TOKENIZER_FILES; i++)
         if (files->text[i])
             return true;
+    return false;
+}
+
+bool tokenizer_files_differ(const TokenizerFiles *a, const TokenizerFiles *b)
+{
+    for (int i = 0; i < N_TELLING; i++) {
+        if (!a->text[i] || !b->text[i])
+            continue;
+        if (a->n_bytes[i] != b->n_bytes[i] || memcmp(a->text[i], b->text[i], a->n_bytes[i]) != 0)
+            return true;
+    }
     return false;
 }
 

@@ -27,6 +27,8 @@ typedef struct {
  * held then. */
 Err tokenizer_files_read(TokenizerFiles *files, const char *dir);
 bool tokenizer_files_any(const TokenizerFiles *files);
+/* Does a vocabulary that both hold differ, so that the same ids may mean other texts? */
+bool tokenizer_files_differ(const TokenizerFiles *a, const TokenizerFiles *b);
 /* Create them in `dir`, under Hugging Face's names, and enter them in the manifest. ERR_WRITE. */
 Err tokenizer_files_write(const TokenizerFiles *files, const char *dir, Manifest *manifest);
 void tokenizer_files_free(TokenizerFiles *files);

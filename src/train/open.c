@@ -380,6 +380,21 @@ static void find_tokenizer(const Trainer *t, const char *checkpoint, char *dir)
     snprintf(dir, FILE_PATH_BYTES, "%s", checkpoint);
 }
 
+/* The same ids of another vocabulary go unnoticed otherwise. */
+static void warn_of_other_tokenizer(Trainer *t, const char *checkpoint)
+{
+    TokenizerFiles before = {0};
+    Err err = tokenizer_files_read(&before, checkpoint);
+    if (!err && tokenizer_files_differ(&before, &t->tokenizer))
+        log_say(
+            &t->log,
+            "warning: the tokenizer beside the tokens of dataset %s is not that of %s: they may "
+            "mean other texts",
+            t->cfg->data.dataset, checkpoint);
+    err_free(err); /* it is only looked at */
+    tokenizer_files_free(&before);
+}
+
 static Err read_tokenizer(Trainer *t, const char *checkpoint)
 {
     char dir[FILE_PATH_BYTES];
@@ -392,6 +407,8 @@ static Err read_tokenizer(Trainer *t, const char *checkpoint)
         log_say(&t->log,
                 "notice: no tokenizer (meta.json, or vocab.json and merges.txt) is beside the "
                 "tokens: checkpoints will have none");
+    if (checkpoint[0])
+        warn_of_other_tokenizer(t, checkpoint);
     return OK;
 }
 

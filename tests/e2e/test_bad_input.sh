@@ -185,6 +185,7 @@ refuse 65 'bias' --out_dir=old --init_from=resume --bias=true
 refuse 65 'vocab' --out_dir=old --init_from=auto --vocab_size=$((vocab + 1))
 refuse 65 'n_layer.* 3.* 2|n_layer.* 2.* 3' --out_dir=new --init_from=old/step_00000002 --n_layer=2
 refuse 66 'nowhere_at_all' --out_dir=new --init_from=nowhere_at_all
+refuse 66 'init_from = gpt2-xl: .* hf download openai-community/gpt2-xl ' --out_dir=new --init_from=gpt2-xl
 truncate -s -4 tree/old/step_0000000{1,2}/optimizer.safetensors
 (cd tree && fingerprint) >before
 for how in resume auto; do

@@ -40,4 +40,14 @@ talks tuned
 must_train 1 none --max_iters=1
 has none/step_00000001 ""
 grep -q 'notice: no tokenizer' none.log || fail "no word of it: $(cat none.log)"
+
+# Other characters, as many of them: the same ids.
+tr a-z A-Z <text.txt >upper.txt
+for name in text upper; do "$bin/gpt_prepare" --out=data/chars-$name $name.txt >prepare.log 2>&1 || fail "$(cat prepare.log)"; done
+must_train 1 chars --dataset=chars-text --max_iters=1
+must_train 1 chars --dataset=chars-text --init_from=resume --max_iters=2
+grep -q 'warning: the tokenizer' chars.log && fail "it is the same: $(cat chars.log)"
+must_train 1 chars --dataset=chars-upper --init_from=resume --max_iters=3
+grep -q 'warning: the tokenizer beside the tokens of dataset chars-upper is not that of chars/step_00000002' chars.log ||
+    fail "no word of other characters: $(cat chars.log)"
 finish
