@@ -17,6 +17,7 @@
 #include "data/prepare.h"
 #include "data/shards.h"
 #include "tests/support/check_err.h"
+#include "tests/support/shared_data.h"
 #include "tests/support/temp.h"
 
 /* Prepare `input` (a name in temp) into temp/out. */
@@ -56,21 +57,6 @@ static void assert_old(Temp *temp)
 }
 
 /* ---- what is written --------------------------------------------------------------------- */
-
-/* The shared file `name`; unmap it. The test is skipped when there is none. */
-static FileMap shared_file(const char *name)
-{
-    char path[FILE_PATH_BYTES];
-    FileMap map;
-    const char *dir = getenv("GPT_SHARED_DATA");
-    snprintf(path, sizeof path, "%s/%s", dir ? dir : "", name);
-    if (!dir || !path_exists(path)) {
-        print_message("skipped: GPT_SHARED_DATA holds no %s\n", name);
-        skip();
-    }
-    check_no_err(file_map(&map, path));
-    return map;
-}
 
 static void test_output_is_nanogpts(void **state)
 {

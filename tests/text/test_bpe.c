@@ -12,6 +12,7 @@
 
 #include "base/rng.h"
 #include "tests/support/check_err.h"
+#include "tests/support/shared_data.h"
 #include "tests/support/toy_bpe.h"
 #include "text/bpe_long.h"
 #include "text/bpe_table.h"
@@ -263,20 +264,6 @@ static void test_end_of_text_is_a_token_when_asked_for(void **state)
 }
 
 /* ---- nanoGPT's token files --------------------------------------------------------------- */
-
-static FileMap shared_file(const char *name)
-{
-    char path[FILE_PATH_BYTES];
-    FileMap map;
-    const char *dir = getenv("GPT_SHARED_DATA");
-    snprintf(path, sizeof path, "%s/%s", dir ? dir : "", name);
-    if (!dir || !path_exists(path)) {
-        print_message("skipped: GPT_SHARED_DATA holds no %s\n", name);
-        skip();
-    }
-    check_no_err(file_map(&map, path));
-    return map;
-}
 
 static Bpe *open_gpt2(void)
 {
