@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/nearest.h"
-
 enum { HELP_COLUMN = 24 };
 
 static char folded(char c)
@@ -66,14 +64,24 @@ Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, i
     return OK;
 }
 
+void args_name(const char *word, char *name)
+{
+    const char *begin = word + strspn(word, "-");
+    snprintf(name, ARGS_NAME_BYTES, "%.*s", (int)strcspn(begin, "="), begin);
+}
+
+void args_try(const Flag *flag, int32_t n_flags, Nearest *nearest)
+{
+    for (int32_t i = 0; i < n_flags; i++)
+        nearest_try(nearest, flag[i].name);
+}
+
 static Err refuse_flag(const Flag *flag, int32_t n_flags, const char *word)
 {
-    char name[2 * NEAREST_WORD_BYTES];
-    const char *begin = word + strspn(word, "-");
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(begin, "="), begin);
+    char name[ARGS_NAME_BYTES];
+    args_name(word, name);
     Nearest nearest = nearest_begin(name);
-    for (int32_t i = 0; i < n_flags; i++)
-        nearest_try(&nearest, flag[i].name);
+    args_try(flag, n_flags, &nearest);
     if (nearest.known)
         FAIL(ERR_USAGE, "unknown argument %s; did you mean --%s?", word, nearest.known);
     FAIL(ERR_USAGE, "unknown argument %s; --help lists what there is", word);

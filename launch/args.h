@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/nearest.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -26,6 +27,12 @@ typedef struct {
  * not begin with "--". rest (room for argc pointers) gets everything else. ERR_USAGE: a value
  * missing, unexpected, or a flag given twice. */
 Err args_take(Flag *flag, int32_t n_flags, int argc, char **argv, char **rest, int32_t *n_rest);
+
+/* For "did you mean" of a word that is no flag: name (ARGS_NAME_BYTES) = what it calls, without
+ * dashes and value; and the flags shown to a search for the nearest. */
+enum { ARGS_NAME_BYTES = 2 * NEAREST_WORD_BYTES };
+void args_name(const char *word, char *name);
+void args_try(const Flag *flag, int32_t n_flags, Nearest *nearest);
 
 /* ERR_USAGE naming the first of rest that looks like a flag, and the one it may have been meant
  * for, or comes after n_allowed others: for programs that know all their arguments. Where

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/nearest.h"
 #include "launch/args.h"
 #include "launch/bind.h"
 #include "launch/cache.h"
@@ -113,14 +112,12 @@ static void try_setting(void *nearest, const char *key, const char *value)
 /* A flag that a word may have been meant for, when no setting is as near. */
 static Err refuse_flag(const Options *o, const char *word)
 {
-    char name[2 * NEAREST_WORD_BYTES];
-    const char *begin = word + strspn(word, "-"), *setting;
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(begin, "="), begin);
+    char name[ARGS_NAME_BYTES];
+    args_name(word, name);
     Nearest nearest = nearest_begin(name);
     config_visit(&o->cfg, try_setting, &nearest);
-    setting = nearest.known;
-    for (int32_t i = 0; i < N_FLAGS; i++)
-        nearest_try(&nearest, FLAGS[i].name);
+    const char *setting = nearest.known;
+    args_try(FLAGS, N_FLAGS, &nearest);
     if (nearest.known != setting)
         FAIL(ERR_USAGE, "unknown argument %s; did you mean --%s?", word, nearest.known);
     return OK;

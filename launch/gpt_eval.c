@@ -187,23 +187,6 @@ static void say_bench(const Bench *bench)
     fflush(stdout);
 }
 
-/* Where a person watches, which is rank 0's terminal if anyone's. */
-static StatusLine begin_status(const Comm *comm)
-{
-    bool is_watched = comm->rank == 0 && isatty(STDERR_FILENO);
-    return status_line_begin(is_watched ? stderr : NULL, 0);
-}
-
-static Err score_bench(EvalModel *model, Bench *bench)
-{
-    StatusLine line = begin_status(model->scorer.comm);
-    model->scorer.status = &line;
-    Err err = score_task_run(&model->scorer, &bench->task, bench->score);
-    model->scorer.status = NULL;
-    status_line_clear(&line);
-    return err;
-}
-
 static Err run_bench(const Options *o, EvalModel *model, Bench *bench, FILE *items)
 {
     Comm *comm = model->scorer.comm;
@@ -211,7 +194,7 @@ static Err run_bench(const Options *o, EvalModel *model, Bench *bench, FILE *ite
     if (!err) /* rows as long as the longest */
         err = eval_model_open(model, &o->cfg, bench->task.order[0].n_tokens);
     if (!err)
-        err = score_bench(model, bench);
+        err = score_task_run(&model->scorer, &bench->task, bench->score);
     if (!err && comm->rank == 0)
         say_bench(bench);
     if (!err && items)
@@ -230,17 +213,6 @@ static Err check_stride(const Options *o, const EvalModel *model)
     return OK;
 }
 
-static Err score_data(EvalModel *model, const TokenFiles *files, int64_t stride, double *loss,
-                      int64_t *n_tokens)
-{
-    StatusLine line = begin_status(model->scorer.comm);
-    model->scorer.status = &line;
-    Err err = score_file_run(&model->scorer, files, stride, loss, n_tokens);
-    model->scorer.status = NULL;
-    status_line_clear(&line);
-    return err;
-}
-
 static Err run_data(const Options *o, EvalModel *model)
 {
     TokenFiles files = {0};
@@ -253,7 +225,7 @@ static Err run_data(const Options *o, EvalModel *model)
     if (!err)
         err = eval_model_open(model, &o->cfg, T);
     if (!err)
-        err = score_data(model, &files, stride, &loss, &n_tokens);
+        err = score_file_run(&model->scorer, &files, stride, &loss, &n_tokens);
     if (!err && comm->rank == 0)
         printf("%s: %" PRId64 " tokens, loss %.6f, perplexity %.4f (block_size %" PRId64
                ", stride %" PRId64 ")\n",
@@ -278,6 +250,8 @@ static Err run_one(Options *o, Comm *comm, Bench *bench, FILE *items)
     Err err = comm_agree(comm, model ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for the model"));
     if (!err)
         err = eval_model_find(model, o->path, comm);
+    if (!err && comm->rank == 0 && isatty(STDERR_FILENO))
+        model->scorer.terminal = stderr;
     if (!err)
         err = bench ? run_bench(o, model, bench, items) : run_data(o, model);
     if (!err)

@@ -18,8 +18,8 @@
 #define GPT_CHECKPOINT_CHECKPOINT_H
 
 #include "base/file.h"
-#include "comm/comm.h"
 #include "checkpoint/tokenizer_files.h"
+#include "comm/comm.h"
 #include "config/config.h"
 #include "model/gpt2.h"
 #include "optim/adamw.h"

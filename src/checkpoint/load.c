@@ -142,15 +142,22 @@ static Err new_table(const Layout *layout, Weight **table)
     return OK;
 }
 
+/* A table of where each parameter's values are. Both are released whatever comes back. */
+static Err open_model(const char *dir, const GptDims *dims, const Layout *layout, Weights *weights,
+                      Weight **found)
+{
+    TRY(new_table(layout, found));
+    TRY(weights_open(weights, dir));
+    return hf_match(weights, dir, dims, layout, *found);
+}
+
 /* optim NULL: the weights of a model that is not trained further. */
 static Err load_model(const Path *path, const char *dir, GPT2 *model, AdamW *optim)
 {
     Err err;
     Weights weights = {0};
     Weight *found = NULL;
-    TRY_GOTO(err, done, new_table(model->layout, &found));
-    TRY_GOTO(err, done, weights_open(&weights, dir));
-    TRY_GOTO(err, done, hf_match(&weights, dir, &model->dims, model->layout, found));
+    TRY_GOTO(err, done, open_model(dir, &model->dims, model->layout, &weights, &found));
     TRY_GOTO(err, done, load_params(path, found, model->layout, model->params));
     if (optim && optim->form.master != MASTER_NONE)
         TRY_GOTO(err, done, load_shard(path, found, optim, ADAMW_MASTER));
@@ -212,27 +219,17 @@ static Err load_mine(const CheckpointState *state, const char *dir, Progress *pr
 
 /* ---- looking only ------------------------------------------------------------------------ */
 
-static Err check_model(const char *dir, const GptDims *dims, const Layout *layout)
-{
-    Err err;
-    Weights weights = {0};
-    Weight *found = NULL;
-    TRY_GOTO(err, done, new_table(layout, &found));
-    TRY_GOTO(err, done, weights_open(&weights, dir));
-    TRY_GOTO(err, done, hf_match(&weights, dir, dims, layout, found));
-done:
-    weights_close(&weights);
-    free(found);
-    return err;
-}
-
 Err checkpoint_check(const char *dir, const GptDims *run, bool resumes)
 {
     GptDims file;
     Layout layout;
+    Weights weights = {0};
+    Weight *found = NULL;
     TRY(resumes ? check_resumable(dir, run) : check_dims(dir, run, &file));
     TRY(layout_make(&layout, run, 1, 128));
-    Err err = check_model(dir, run, &layout);
+    Err err = open_model(dir, run, &layout, &weights, &found);
+    weights_close(&weights);
+    free(found);
     layout_free(&layout);
     return err;
 }

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/human.h"
+#include "base/status_line.h"
 
 enum { NO_TARGET = -1 };
 
@@ -129,14 +130,14 @@ Err score_group_run(const Scorer *s, const ScoreTask *task, int64_t first, int64
     return OK;
 }
 
-static void show_part(const Scorer *s, int64_t done, int64_t all, const char *what)
+static void show_part(StatusLine *line, int64_t done, int64_t all, const char *what)
 {
-    status_line_show(s->status, (double)done / (double)all, "%s of %s %s", human_count(done).text,
+    status_line_show(line, (double)done / (double)all, "%s of %s %s", human_count(done).text,
                      human_count(all).text, what);
 }
 
 /* Groups go round the ranks; score: in the file's order, zeros where another rank is at work. */
-static Err score_share(const Scorer *s, const ScoreTask *task, RowScore *score)
+static Err score_share(const Scorer *s, const ScoreTask *task, StatusLine *line, RowScore *score)
 {
     RowScore of_group[SCORE_GROUP_ROWS];
     int64_t turn = 0;
@@ -148,7 +149,7 @@ static Err score_share(const Scorer *s, const ScoreTask *task, RowScore *score)
         for (int64_t i = 0; i < n; i++)
             memcpy(score + task->order[first + i].item * task->n_choices,
                    of_group + i * task->n_choices, (size_t)task->n_choices * sizeof *score);
-        show_part(s, first + n, task->n_items, "items");
+        show_part(line, first + n, task->n_items, "items");
     }
     return OK;
 }
@@ -173,8 +174,10 @@ Err score_task_run(const Scorer *s, const ScoreTask *task, RowScore *score)
 {
     int64_t n = task->n_items * task->n_choices;
     RowScore *mine = calloc((size_t)n, sizeof *mine);
-    Err err = mine ? score_share(s, task, mine)
+    StatusLine line = status_line_begin(s->terminal, 0);
+    Err err = mine ? score_share(s, task, &line, mine)
                    : ERR_NEW(ERR_SYSTEM, "out of memory for %lld texts", (long long)n);
+    status_line_clear(&line);
     err = comm_agree(s->comm, err);
     if (!err)
         err = gather(s, mine, n, score);
@@ -275,7 +278,7 @@ typedef struct {
 } FileSum;
 
 static Err sum_share(const Scorer *s, const TokenFiles *files, int64_t stride, int32_t *text,
-                     FileSum *sum)
+                     StatusLine *line, FileSum *sum)
 {
     const int64_t T = s->model->shape.n_tokens, most = s->model->shape.micro_batch;
     const int64_t n = count_windows(files->n_tokens, T, stride);
@@ -293,7 +296,7 @@ static Err sum_share(const Scorer *s, const TokenFiles *files, int64_t stride, i
             sum->nll += row.nll;
             sum->n_tokens += (double)row.n_tokens;
         }
-        show_part(s, w + B, n, "windows");
+        show_part(line, w + B, n, "windows");
     }
     return OK;
 }
@@ -303,13 +306,15 @@ Err score_file_run(const Scorer *s, const TokenFiles *files, int64_t stride, dou
 {
     const int64_t T = s->model->shape.n_tokens;
     FileSum sum = {0, 0};
+    StatusLine line = status_line_begin(s->terminal, 0);
     ASSERT(stride >= 1 && stride <= T, "stride %lld", (long long)stride);
     int32_t *text = malloc((size_t)(T + 1) * sizeof *text);
     Err err = text ? OK : ERR_NEW(ERR_SYSTEM, "out of memory for a window");
     if (!err && files->n_tokens < 2)
         err = ERR_NEW(ERR_DATA, "nothing to predict: the file has one token");
     if (!err)
-        err = sum_share(s, files, stride, text, &sum);
+        err = sum_share(s, files, stride, text, &line, &sum);
+    status_line_clear(&line);
     free(text);
     TRY(comm_agree(s->comm, err));
     TRY(comm_sum_f64(s->comm, &sum.nll, 1));

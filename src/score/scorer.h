@@ -3,7 +3,8 @@
 #ifndef GPT_SCORE_SCORER_H
 #define GPT_SCORE_SCORER_H
 
-#include "base/status_line.h"
+#include <stdio.h>
+
 #include "comm/comm.h"
 #include "data/shards.h"
 #include "model/gpt2.h"
@@ -22,8 +23,8 @@ typedef struct {
     Tensor tokens, targets;              /* i32 on the device */
     int32_t *host_tokens, *host_targets; /* in host memory, as are: */
     float *losses;
-    float *logits;      /* (vocab_size), for tasks of one row an item */
-    StatusLine *status; /* how far this rank is; NULL: nobody looks */
+    float *logits;  /* (vocab_size), for tasks of one row an item */
+    FILE *terminal; /* for a line that says how far this rank is; NULL: nobody looks */
 } Scorer;
 
 /* Of one row. */

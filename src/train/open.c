@@ -368,16 +368,17 @@ static Err set_parameters(Trainer *t, const char *checkpoint)
     return OK;
 }
 
-/* Of the data; where they say nothing of one, of the model that the run began from, or the
- * checkpoint it goes on from, whose tokens they are then taken to be. "" in dir (FILE_PATH_BYTES):
- * none. */
-static void find_tokenizer(const Trainer *t, const char *checkpoint, char *dir)
+/* Of the data, then true; where they say nothing of one, of the model that the run began from, or
+ * the checkpoint it goes on from, whose tokens they are then taken to be. "" in dir
+ * (FILE_PATH_BYTES): none. */
+static bool find_tokenizer(const Trainer *t, const char *checkpoint, char *dir)
 {
     if (dataset_find_tokenizer(&t->data, dir))
-        return;
+        return true;
     if (!checkpoint[0] && config_init_kind(t->cfg) == INIT_DIRECTORY)
         checkpoint = t->cfg->model.init_from;
     snprintf(dir, FILE_PATH_BYTES, "%s", checkpoint);
+    return false;
 }
 
 /* The same ids of another vocabulary go unnoticed otherwise. */
@@ -400,14 +401,14 @@ static Err read_tokenizer(Trainer *t, const char *checkpoint)
     char dir[FILE_PATH_BYTES];
     if (t->comm->rank != 0)
         return OK;
-    find_tokenizer(t, checkpoint, dir);
+    bool of_data = find_tokenizer(t, checkpoint, dir);
     if (dir[0])
         TRY(tokenizer_files_read(&t->tokenizer, dir));
     if (!tokenizer_files_any(&t->tokenizer))
         log_say(&t->log,
                 "notice: no tokenizer (meta.json, or vocab.json and merges.txt) is beside the "
                 "tokens: checkpoints will have none");
-    if (checkpoint[0])
+    if (of_data && checkpoint[0])
         warn_of_other_tokenizer(t, checkpoint);
     return OK;
 }
